@@ -1,0 +1,107 @@
+import GRDB
+import WALFormat
+import WALSystem
+
+/// `catalog.sqlite`: what the tree holds as of a position. Derived from the log and the tree, so it is committed after
+/// the log and repaired from it; losing it costs a scan, never data.
+///
+/// One thread writes. Readers get a snapshot that stays as it was while the writer goes on (SQLite's WAL mode), which is
+/// what a first sync of an hour reads from.
+package final class Catalog: Sendable {
+    private let pool: DatabasePool
+    package let path: String
+
+    /// Creates the database when it is not there. `path` is text because SQLite takes it so.
+    package init(path: String) throws(CatalogError) {
+        self.path = path
+        do {
+            var configuration = Configuration()
+            configuration.maximumReaderCount = 16
+            configuration.busyMode = .timeout(10)
+            configuration.prepareDatabase { database in
+                // NORMAL syncs at checkpoints only: a crash may take back the last commits, which the log repairs. Where
+                // a commit must hold before something else happens, ``CatalogTransaction/commitDurably`` says so.
+                try database.execute(
+                    sql: """
+                        PRAGMA synchronous = NORMAL;
+                        PRAGMA cache_size = -32768;
+                        PRAGMA temp_store = MEMORY;
+                        """)
+            }
+            pool = try DatabasePool(path: path, configuration: configuration)
+            try Schema.migrator.migrate(pool)
+        } catch {
+            throw .database("\(path): \(error)")
+        }
+    }
+
+    /// Runs `body` in a transaction: committed when it returns, as if it had never been when it throws.
+    package func write<T>(durably: Bool = false, _ body: (CatalogTransaction) throws -> T) throws -> T {
+        try pool.writeWithoutTransaction { database in
+            // SQLite takes the new level for the next transaction, so it stands outside of it.
+            if durably { try database.execute(sql: "PRAGMA synchronous = FULL") }
+            defer { if durably { try? database.execute(sql: "PRAGMA synchronous = NORMAL") } }
+            var result: T?
+            try database.inTransaction(.immediate) {
+                let transaction = try CatalogTransaction(database)
+                result = try body(transaction)
+                try transaction.saveState()
+                return .commit
+            }
+            return result!
+        }
+    }
+
+    /// Runs `body` on one consistent snapshot.
+    package func read<T>(_ body: (CatalogTransaction) throws -> T) throws -> T {
+        try pool.read { database in
+            try body(try CatalogTransaction(database))
+        }
+    }
+
+    package func state() throws -> CatalogState {
+        try read { $0.state }
+    }
+
+    /// Closes all connections; waits for readers.
+    package func close() throws {
+        try pool.close()
+    }
+}
+
+enum Schema {
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("1") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE state (
+                        one INTEGER PRIMARY KEY CHECK (one = 1),
+                        epoch INTEGER NOT NULL, seq INTEGER NOT NULL, chain BLOB NOT NULL,
+                        digest BLOB NOT NULL, last_object INTEGER NOT NULL,
+                        objects INTEGER NOT NULL, bytes INTEGER NOT NULL, complete INTEGER NOT NULL
+                    );
+                    CREATE TABLE objects (
+                        id INTEGER PRIMARY KEY,
+                        kind INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
+                        mtime INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+                        ino INTEGER NOT NULL, birth INTEGER NOT NULL, stamp INTEGER NOT NULL,
+                        content BLOB NOT NULL, body BLOB NOT NULL
+                    );
+                    CREATE INDEX objects_ino ON objects (ino);
+                    CREATE INDEX objects_content ON objects (content) WHERE kind = 1 AND size >= 4096;
+                    CREATE TABLE names (
+                        parent INTEGER NOT NULL, name BLOB NOT NULL, object INTEGER NOT NULL,
+                        PRIMARY KEY (parent, name)
+                    ) WITHOUT ROWID;
+                    CREATE INDEX names_object ON names (object);
+                    CREATE TABLE missing (
+                        object INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+                        digest BLOB NOT NULL, PRIMARY KEY (object, offset)
+                    ) WITHOUT ROWID;
+                    CREATE TABLE journal (one INTEGER PRIMARY KEY CHECK (one = 1), ops BLOB NOT NULL);
+                    """)
+        }
+        return migrator
+    }
+}

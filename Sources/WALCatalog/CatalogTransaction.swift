@@ -1,0 +1,381 @@
+import GRDB
+import WALFormat
+import WALSystem
+
+/// The catalog inside one transaction. Every change keeps the tree digest and the counts right in O(1).
+///
+/// Valid only within the closure that it was given to, on that thread.
+package final class CatalogTransaction {
+    let database: Database
+    private var statements: [String: SQLStatement] = [:]
+    private var savedState: CatalogState
+    package var state: CatalogState
+
+    init(_ database: Database) throws {
+        self.database = database
+        let statement = try SQLStatement(
+            database,
+            "SELECT epoch, seq, chain, digest, last_object, objects, bytes, complete FROM state WHERE one = 1")
+        defer { statement.reset() }
+        if try statement.step() {
+            state = CatalogState(
+                position: Position(
+                    epoch: statement.unsigned(0), seq: statement.unsigned(1), chain: try statement.digest(2)),
+                treeDigest: try statement.digest(3), lastObject: statement.unsigned(4),
+                objectCount: statement.unsigned(5), contentBytes: statement.unsigned(6),
+                isComplete: statement.int(7) != 0)
+        } else {
+            state = .empty
+        }
+        savedState = state
+    }
+
+    func saveState() throws {
+        guard state != savedState else { return }
+        let statement = try self.statement("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)")
+        statement.bind(1, state.position.epoch)
+        statement.bind(2, state.position.seq)
+        statement.bind(3, state.position.chain)
+        statement.bind(4, state.treeDigest)
+        statement.bind(5, state.lastObject)
+        statement.bind(6, state.objectCount)
+        statement.bind(7, state.contentBytes)
+        statement.bind(8, state.isComplete ? Int64(1) : 0)
+        try statement.run()
+        savedState = state
+    }
+
+    func statement(_ sql: String) throws -> SQLStatement {
+        if let known = statements[sql] { return known }
+        let made = try SQLStatement(database, sql)
+        statements[sql] = made
+        return made
+    }
+
+    // MARK: Objects
+
+    private static let columns = """
+        id, kind, mode, uid, gid, mtime, mtime_ns, size, ino, birth, stamp, content, body
+        """
+
+    package func object(_ id: ObjectID) throws -> ObjectRow? {
+        let statement = try self.statement("SELECT \(Self.columns) FROM objects WHERE id = ?")
+        defer { statement.reset() }
+        statement.bind(1, id)
+        return try statement.step() ? try row(statement) : nil
+    }
+
+    private func row(_ statement: SQLStatement) throws -> ObjectRow {
+        let (kind, metadata) = try shared(statement, from: 1)
+        let body = statement.bytes(12)
+        var row = ObjectRow(
+            id: statement.unsigned(0), kind: kind, metadata: metadata, size: statement.unsigned(7),
+            content: try statement.digest(11),
+            identity: FileIdentity(ino: statement.unsigned(8), birthNanos: statement.int(9)),
+            stamp: statement.int(10))
+        switch kind {
+        case .file:
+            do { row.blocks = try BlockTable(bytes: body) } catch { throw CatalogError.damaged("\(error)") }
+        case .symlink: row.target = body
+        case .directory: break
+        }
+        return row
+    }
+
+    private func shared(_ statement: SQLStatement, from column: Int32) throws -> (Kind, Metadata) {
+        guard let kind = Kind(rawValue: UInt8(truncatingIfNeeded: statement.int(column))) else {
+            throw CatalogError.damaged("kind of an object")
+        }
+        return (
+            kind,
+            Metadata(
+                mode: UInt16(truncatingIfNeeded: statement.int(column + 1)),
+                uid: UInt32(truncatingIfNeeded: statement.int(column + 2)),
+                gid: UInt32(truncatingIfNeeded: statement.int(column + 3)),
+                mtime: Timestamp(
+                    seconds: statement.int(column + 4),
+                    nanoseconds: UInt32(truncatingIfNeeded: statement.int(column + 5))))
+        )
+    }
+
+    /// Puts a new object or replaces the one with this number.
+    package func put(_ row: ObjectRow) throws {
+        if let old = try object(row.id) { forget(old) }
+        try insert(row)
+    }
+
+    /// Puts an object whose number is not in the catalog yet.
+    package func insert(_ row: ObjectRow) throws {
+        let statement = try self.statement(
+            "INSERT OR REPLACE INTO objects (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        statement.bind(1, row.id)
+        statement.bind(2, Int64(row.kind.rawValue))
+        statement.bind(3, Int64(row.metadata.mode))
+        statement.bind(4, Int64(row.metadata.uid))
+        statement.bind(5, Int64(row.metadata.gid))
+        statement.bind(6, row.metadata.mtime.seconds)
+        statement.bind(7, Int64(row.metadata.mtime.nanoseconds))
+        statement.bind(8, row.size)
+        statement.bind(9, row.identity.ino)
+        statement.bind(10, row.identity.birthNanos)
+        statement.bind(11, row.stamp)
+        statement.bind(12, row.content)
+        let body = row.kind == .symlink ? row.target : row.blocks.bytes
+        try body.withUnsafeBytes { bytes in
+            statement.bind(13, bytes)
+            try statement.run()
+        }
+        state.treeDigest &+= row.digestPart
+        state.objectCount += 1
+        if row.kind == .file { state.contentBytes &+= row.size }
+    }
+
+    /// Takes the object out; its names are left to the caller.
+    package func drop(_ id: ObjectID) throws {
+        guard let old = try object(id) else { return }
+        forget(old)
+        let statement = try self.statement("DELETE FROM objects WHERE id = ?")
+        statement.bind(1, id)
+        try statement.run()
+    }
+
+    private func forget(_ old: ObjectRow) {
+        state.treeDigest &-= old.digestPart
+        state.objectCount -= 1
+        if old.kind == .file { state.contentBytes &-= old.size }
+    }
+
+    /// Which inode of this tree the object is, and the change time that was seen; no part of the digest.
+    package func setLocal(_ id: ObjectID, identity: FileIdentity, stamp: Int64) throws {
+        let statement = try self.statement("UPDATE objects SET ino = ?, birth = ?, stamp = ? WHERE id = ?")
+        statement.bind(1, identity.ino)
+        statement.bind(2, identity.birthNanos)
+        statement.bind(3, stamp)
+        statement.bind(4, id)
+        try statement.run()
+    }
+
+    /// The object that is this inode, if the catalog knows it.
+    package func find(_ identity: FileIdentity) throws -> ObjectID? {
+        let statement = try self.statement("SELECT id FROM objects WHERE ino = ? AND birth = ?")
+        defer { statement.reset() }
+        statement.bind(1, identity.ino)
+        statement.bind(2, identity.birthNanos)
+        return try statement.step() ? statement.unsigned(0) : nil
+    }
+
+    /// A file of at least 4 KiB with exactly this content.
+    package func find(content: Digest) throws -> ObjectID? {
+        let statement = try self.statement(
+            "SELECT id FROM objects WHERE content = ? AND kind = 1 AND size >= 4096 LIMIT 1")
+        defer { statement.reset() }
+        statement.bind(1, content)
+        return try statement.step() ? statement.unsigned(0) : nil
+    }
+
+    // MARK: Names
+
+    package func lookup(_ place: Place) throws -> ObjectID? {
+        let statement = try self.statement("SELECT object FROM names WHERE parent = ? AND name = ?")
+        defer { statement.reset() }
+        statement.bind(1, place.parent)
+        return try place.name.bytes.withUnsafeBytes { bytes in
+            statement.bind(2, bytes)
+            return try statement.step() ? statement.unsigned(0) : nil
+        }
+    }
+
+    package func bind(_ place: Place, to object: ObjectID) throws {
+        if let old = try lookup(place) {
+            if old == object { return }
+            state.treeDigest &-= part(place, old)
+        }
+        let statement = try self.statement("INSERT OR REPLACE INTO names (parent, name, object) VALUES (?, ?, ?)")
+        statement.bind(1, place.parent)
+        statement.bind(3, object)
+        try place.name.bytes.withUnsafeBytes { bytes in
+            statement.bind(2, bytes)
+            try statement.run()
+        }
+        state.treeDigest &+= part(place, object)
+    }
+
+    package func unbind(_ place: Place) throws {
+        guard let old = try lookup(place) else { return }
+        let statement = try self.statement("DELETE FROM names WHERE parent = ? AND name = ?")
+        statement.bind(1, place.parent)
+        try place.name.bytes.withUnsafeBytes { bytes in
+            statement.bind(2, bytes)
+            try statement.run()
+        }
+        state.treeDigest &-= part(place, old)
+    }
+
+    private func part(_ place: Place, _ object: ObjectID) -> Digest {
+        place.name.bytes.withUnsafeBytes { TreeDigest.part(ofName: $0, in: place.parent, to: object) }
+    }
+
+    /// All names of an object, in the order of (parent, name).
+    package func places(of object: ObjectID) throws -> [Place] {
+        let statement = try self.statement("SELECT parent, name FROM names WHERE object = ? ORDER BY parent, name")
+        defer { statement.reset() }
+        statement.bind(1, object)
+        var places: [Place] = []
+        while try statement.step() {
+            places.append(Place(parent: statement.unsigned(0), name: Name(trusted: statement.bytes(1))))
+        }
+        return places
+    }
+
+    package func hasName(_ object: ObjectID) throws -> Bool {
+        let statement = try self.statement("SELECT 1 FROM names WHERE object = ? LIMIT 1")
+        defer { statement.reset() }
+        statement.bind(1, object)
+        return try statement.step()
+    }
+
+    /// The entries of a directory, ordered by the bytes of their names.
+    package func children(of parent: ObjectID) throws -> [ChildRow] {
+        let statement = try self.statement(
+            """
+            SELECT n.name, n.object, o.kind, o.mode, o.uid, o.gid, o.mtime, o.mtime_ns, o.size, o.ino, o.birth, o.stamp
+            FROM names n JOIN objects o ON o.id = n.object WHERE n.parent = ? ORDER BY n.name
+            """)
+        defer { statement.reset() }
+        statement.bind(1, parent)
+        var children: [ChildRow] = []
+        while try statement.step() {
+            let (kind, metadata) = try shared(statement, from: 2)
+            children.append(
+                ChildRow(
+                    name: Name(trusted: statement.bytes(0)), object: statement.unsigned(1), kind: kind,
+                    metadata: metadata, size: statement.unsigned(8),
+                    identity: FileIdentity(ino: statement.unsigned(9), birthNanos: statement.int(10)),
+                    stamp: statement.int(11)))
+        }
+        return children
+    }
+
+    /// Components from the root to the object by its first name; nil when it has none or is not under the root.
+    package func path(of object: ObjectID) throws -> [Name]? {
+        var components: [Name] = []
+        var current = object
+        while current != .root {
+            let statement = try self.statement("SELECT parent, name FROM names WHERE object = ? LIMIT 1")
+            defer { statement.reset() }
+            statement.bind(1, current)
+            guard try statement.step(), components.count < Limits.maxDepth else { return nil }
+            components.append(Name(trusted: statement.bytes(1)))
+            current = statement.unsigned(0)
+        }
+        return components.reversed()
+    }
+
+    /// Follows components from the root; nil where one is missing.
+    package func resolve(_ path: [Name]) throws -> ObjectID? {
+        var current = ObjectID.root
+        for name in path {
+            guard let next = try lookup(Place(parent: current, name: name)) else { return nil }
+            current = next
+        }
+        return current
+    }
+
+    package func nameCount() throws -> UInt64 {
+        let statement = try self.statement("SELECT COUNT(*) FROM names")
+        defer { statement.reset() }
+        return try statement.step() ? statement.unsigned(0) : 0
+    }
+
+    // MARK: Whole tables
+
+    /// Every object, in the order of their numbers.
+    package func forEachObject(_ body: (ObjectRow) throws -> Void) throws {
+        let statement = try SQLStatement(database, "SELECT \(Self.columns) FROM objects ORDER BY id")
+        defer { statement.reset() }
+        while try statement.step() { try body(try row(statement)) }
+    }
+
+    package func forEachName(_ body: (Place, ObjectID) throws -> Void) throws {
+        let statement = try SQLStatement(database, "SELECT parent, name, object FROM names ORDER BY parent, name")
+        defer { statement.reset() }
+        while try statement.step() {
+            let place = Place(parent: statement.unsigned(0), name: Name(trusted: statement.bytes(1)))
+            try body(place, statement.unsigned(2))
+        }
+    }
+
+    /// Empties the catalog: no objects, no names, the state as in a new one.
+    package func removeEverything() throws {
+        try database.execute(sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM missing; DELETE FROM journal;")
+        state = .empty
+    }
+
+    /// The tree digest computed from all rows, to check the one that was kept.
+    package func recomputedDigest() throws -> Digest {
+        var sum = Digest.zero
+        try forEachObject { sum &+= $0.digestPart }
+        try forEachName { sum &+= part($0, $1) }
+        return sum
+    }
+
+    // MARK: Blocks that a file still lacks
+
+    package func missingBlocks(of object: ObjectID) throws -> [MissingBlock] {
+        let statement = try self.statement(
+            "SELECT offset, length, digest FROM missing WHERE object = ? ORDER BY offset")
+        defer { statement.reset() }
+        statement.bind(1, object)
+        var blocks: [MissingBlock] = []
+        while try statement.step() {
+            let block = ContentBlock(length: UInt32(truncatingIfNeeded: statement.int(1)), digest: try statement.digest(2))
+            blocks.append(MissingBlock(object: object, offset: statement.unsigned(0), block: block))
+        }
+        return blocks
+    }
+
+    /// Numbers of the files that lack blocks.
+    package func pendingObjects() throws -> [ObjectID] {
+        let statement = try self.statement("SELECT DISTINCT object FROM missing ORDER BY object")
+        defer { statement.reset() }
+        var objects: [ObjectID] = []
+        while try statement.step() { objects.append(statement.unsigned(0)) }
+        return objects
+    }
+
+    package func isPending(_ object: ObjectID) throws -> Bool {
+        let statement = try self.statement("SELECT 1 FROM missing WHERE object = ? LIMIT 1")
+        defer { statement.reset() }
+        statement.bind(1, object)
+        return try statement.step()
+    }
+
+    package func setMissing(_ blocks: [MissingBlock], of object: ObjectID) throws {
+        let delete = try statement("DELETE FROM missing WHERE object = ?")
+        delete.bind(1, object)
+        try delete.run()
+        let insert = try statement("INSERT INTO missing (object, offset, length, digest) VALUES (?, ?, ?, ?)")
+        for missing in blocks {
+            insert.bind(1, object)
+            insert.bind(2, missing.offset)
+            insert.bind(3, UInt64(missing.block.length))
+            insert.bind(4, missing.block.digest)
+            try insert.run()
+        }
+    }
+
+    // MARK: Publishing in progress
+
+    /// What was about to be published when the transaction was committed; empty when nothing was.
+    package func journal() throws -> [UInt8] {
+        let statement = try self.statement("SELECT ops FROM journal WHERE one = 1")
+        defer { statement.reset() }
+        return try statement.step() ? statement.bytes(0) : []
+    }
+
+    package func setJournal(_ ops: [UInt8]) throws {
+        let statement = try self.statement("INSERT OR REPLACE INTO journal VALUES (1, ?)")
+        statement.bindCopy(1, ops)
+        try statement.run()
+    }
+}

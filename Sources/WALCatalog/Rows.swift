@@ -1,0 +1,121 @@
+import WALFormat
+import WALSystem
+
+/// An object as the catalog keeps it: what is replicated of it, and how to find it in this tree.
+package struct ObjectRow: Hashable, Sendable {
+    package var id: ObjectID
+    package var kind: Kind
+    package var metadata: Metadata
+    /// Bytes of a file or of a symlink's target; 0 for a directory, whose size is the file system's own affair.
+    package var size: UInt64
+    /// Digest of a file's block table or of a symlink's target; zero for a directory.
+    package var content: Digest
+    /// A file's blocks; empty otherwise.
+    package var blocks: BlockTable
+    /// A symlink's target; empty otherwise.
+    package var target: [UInt8]
+    /// Which inode of this host it is. Local, never replicated.
+    package var identity: FileIdentity
+    /// The inode's change time when it was captured, in nanoseconds since 1970; 0 where nobody looked. Local.
+    package var stamp: Int64
+
+    package init(
+        id: ObjectID, kind: Kind, metadata: Metadata, size: UInt64 = 0, content: Digest = .zero,
+        blocks: BlockTable = BlockTable(), target: [UInt8] = [], identity: FileIdentity = .unknown, stamp: Int64 = 0
+    ) {
+        self.id = id
+        self.kind = kind
+        self.metadata = metadata
+        self.size = size
+        self.content = content
+        self.blocks = blocks
+        self.target = target
+        self.identity = identity
+        self.stamp = stamp
+    }
+
+    package static func symlink(id: ObjectID, metadata: Metadata, target: [UInt8]) -> ObjectRow {
+        ObjectRow(
+            id: id, kind: .symlink, metadata: metadata, size: UInt64(target.count), content: Digest(of: target),
+            target: target)
+    }
+
+    package var digestPart: Digest {
+        TreeDigest.part(ofObject: id, kind: kind, metadata: metadata, size: size, content: content)
+    }
+}
+
+/// An entry of a directory together with what a scan compares; the block table stays in the database.
+package struct ChildRow: Sendable {
+    package var name: Name
+    package var object: ObjectID
+    package var kind: Kind
+    package var metadata: Metadata
+    package var size: UInt64
+    package var identity: FileIdentity
+    package var stamp: Int64
+}
+
+/// Where a name stands.
+package struct Place: Hashable, Sendable {
+    package var parent: ObjectID
+    package var name: Name
+
+    package init(parent: ObjectID, name: Name) {
+        self.parent = parent
+        self.name = name
+    }
+}
+
+/// A block that a pending file still lacks: its sender no longer had it, so a later segment must bring it or replace it.
+package struct MissingBlock: Hashable, Sendable {
+    package var object: ObjectID
+    /// Bytes from the start of the file.
+    package var offset: UInt64
+    package var block: ContentBlock
+
+    package init(object: ObjectID, offset: UInt64, block: ContentBlock) {
+        self.object = object
+        self.offset = offset
+        self.block = block
+    }
+}
+
+/// What the catalog as a whole says.
+package struct CatalogState: Hashable, Sendable {
+    package var position: Position
+    package var treeDigest: Digest
+    /// Highest object number given in this history.
+    package var lastObject: ObjectID
+    package var objectCount: UInt64
+    /// Sum of the sizes of all files, in bytes.
+    package var contentBytes: UInt64
+    /// The catalog describes the tree as of `position`. False from the start of a reconcile to its end.
+    package var isComplete: Bool
+
+    package static let empty = CatalogState(
+        position: .start, treeDigest: .zero, lastObject: .root, objectCount: 0, contentBytes: 0, isComplete: false)
+}
+
+package enum CatalogError: Error, Sendable, CustomStringConvertible {
+    /// SQLite's own words.
+    case database(String)
+    /// A row that no program of ours writes.
+    case damaged(String)
+    /// An entry that does not fit what the catalog holds.
+    case mismatch(String)
+
+    package var description: String {
+        switch self {
+        case .database(let text): "catalog.sqlite: \(text)"
+        case .damaged(let text):
+            "catalog.sqlite is damaged (\(text)); remove it while the daemon is stopped, it is then made anew"
+        case .mismatch(let text): "entry does not fit the catalog: \(text)"
+        }
+    }
+}
+
+extension FileIdentity {
+    /// Of an object that is not on disk yet.
+    package static let unknown = FileIdentity(ino: 0, birthNanos: 0)
+}

@@ -1,0 +1,120 @@
+/// Entries of a raw body, one after the other. What does not fit the format throws; nothing traps.
+package struct ChangeReader {
+    private var reader: ByteReader
+    private var entriesLeft: UInt32
+
+    /// `body` must outlive the reader; `entryCount` is the header's.
+    package init(_ body: UnsafeRawBufferPointer, entryCount: UInt32) {
+        reader = ByteReader(body, what: "entries")
+        entriesLeft = entryCount
+    }
+
+    /// nil after the last entry, which must end where the body ends.
+    package mutating func next() throws(FormatError) -> Change? {
+        guard entriesLeft > 0 else {
+            try reader.expectEnd()
+            return nil
+        }
+        entriesLeft -= 1
+        let tag = try reader.integer(UInt8.self)
+        let object = try reader.varint()
+        switch EntryTag(rawValue: tag) {
+        case .put: return .put(object, try body(), lastBody)
+        case .metadata: return .metadata(object, try metadata())
+        case .bind: return .bind(parent: object, try name(), try reader.varint())
+        case .unbind: return .unbind(parent: object, try name())
+        case .drop: return .drop(object)
+        case nil: throw .value(what: "entry's tag", UInt64(tag))
+        }
+    }
+
+    /// The body that ``body()`` read last: an entry's metadata stands before its body in the bytes.
+    private var lastBody = Body.directory
+
+    private mutating func body() throws(FormatError) -> Metadata {
+        let code = try reader.integer(UInt8.self)
+        guard let kind = Kind(rawValue: code) else { throw .value(what: "kind of object", UInt64(code)) }
+        let metadata = try metadata()
+        switch kind {
+        case .directory: lastBody = .directory
+        case .symlink:
+            let target = try reader.counted("bytes of a symlink's target", limit: Limits.maxLinkTargetBytes)
+            guard !target.isEmpty, !target.contains(0) else { throw .value(what: "symlink's target", 0) }
+            lastBody = .symlink(target: target)
+        case .file: lastBody = .file(try content())
+        }
+        return metadata
+    }
+
+    private mutating func content() throws(FormatError) -> FileContent {
+        let sourceCount = try reader.count("sources of a file", limit: reader.remaining / (1 + Digest.byteCount))
+        var sources: [ContentSource] = []
+        for _ in 0..<sourceCount {
+            sources.append(ContentSource(object: try reader.varint(), content: try reader.digest()))
+        }
+        var extents: [Extent] = []
+        var total: UInt64 = 0
+        while true {
+            let code = try reader.integer(UInt8.self)
+            guard let tag = ExtentTag(rawValue: code) else { throw .value(what: "extent's tag", UInt64(code)) }
+            if tag == .end { break }
+            guard extents.count < Limits.maxExtents else {
+                throw .limit("extents of a file", value: UInt64(extents.count) + 1, limit: UInt64(Limits.maxExtents))
+            }
+            let (extent, length) = try self.extent(tag, sourceCount: sourceCount)
+            let (sum, overflow) = total.addingReportingOverflow(length)
+            guard !overflow, sum <= UInt64(Int64.max), length > 0 else {
+                throw .value(what: "length of an extent", length)
+            }
+            total = sum
+            extents.append(extent)
+        }
+        let size = try reader.varint()
+        guard size == total else { throw .value(what: "size of a file", size) }
+        return FileContent(size: size, digest: try reader.digest(), sources: sources, extents: extents)
+    }
+
+    private mutating func extent(_ tag: ExtentTag, sourceCount: Int) throws(FormatError) -> (Extent, UInt64) {
+        switch tag {
+        case .end: return (.hole(0), 0)
+        case .data:
+            let length = try reader.count("bytes of a block", limit: Limits.maxChunkBytes)
+            let start = reader.offset
+            _ = try reader.take(length)
+            return (.data(start..<start + length), UInt64(length))
+        case .hole:
+            let length = try reader.varint()
+            return (.hole(length), length)
+        case .copy:
+            let source = try reader.varint()
+            guard source < UInt64(sourceCount) else { throw .value(what: "source of a copy", source) }
+            let offset = try reader.varint()
+            let length = try reader.varint()
+            guard !offset.addingReportingOverflow(length).overflow else {
+                throw .value(what: "offset of a copy", offset)
+            }
+            return (.copy(source: Int(source), offset: offset, length: length), length)
+        case .fetch:
+            let length = try reader.count("bytes of a block", limit: Limits.maxChunkBytes)
+            let digest = try reader.digest()
+            guard digest != .zero else { throw .value(what: "digest of a block", 0) }
+            return (.fetch(ContentBlock(length: UInt32(length), digest: digest)), UInt64(length))
+        }
+    }
+
+    private mutating func metadata() throws(FormatError) -> Metadata {
+        let mode = try reader.varint()
+        guard mode <= 0o7777 else { throw .value(what: "mode", mode) }
+        let uid = try reader.count("uid", limit: Int(UInt32.max))
+        let gid = try reader.count("gid", limit: Int(UInt32.max))
+        let seconds = try reader.signedVarint()
+        let nanoseconds = try reader.count("nanoseconds", limit: 999_999_999)
+        return Metadata(
+            mode: UInt16(mode), uid: UInt32(uid), gid: UInt32(gid),
+            mtime: Timestamp(seconds: seconds, nanoseconds: UInt32(nanoseconds)))
+    }
+
+    private mutating func name() throws(FormatError) -> Name {
+        try Name(try reader.counted("bytes of a name", limit: Limits.maxNameBytes))
+    }
+}

@@ -1,0 +1,118 @@
+/// Collects entries as the raw bytes of a segment's body. The content of a file is appended while it is read, so a file
+/// that turns out to have changed meanwhile is taken back with ``rollback(to:)``.
+package struct ChangeWriter {
+    package private(set) var body = ByteWriter()
+    package private(set) var entryCount: UInt32 = 0
+
+    package struct Mark {
+        let bytes: Int
+        let entries: UInt32
+    }
+
+    package init() {}
+
+    package var isEmpty: Bool { entryCount == 0 }
+    package var rawBytes: Int { body.count }
+
+    package var mark: Mark { Mark(bytes: body.count, entries: entryCount) }
+
+    package mutating func rollback(to mark: Mark) {
+        body.truncate(to: mark.bytes)
+        entryCount = mark.entries
+    }
+
+    package mutating func removeAll() {
+        // A buffer that one large segment needed is not kept for a thousand small ones.
+        body.removeAll(keepingCapacity: body.count <= Limits.targetSegmentRawBytes)
+        entryCount = 0
+    }
+
+    package mutating func metadata(_ object: ObjectID, _ metadata: Metadata) {
+        begin(.metadata, object)
+        append(metadata)
+    }
+
+    package mutating func directory(_ object: ObjectID, _ metadata: Metadata) {
+        begin(.put, object)
+        body.integer(Kind.directory.rawValue)
+        append(metadata)
+    }
+
+    package mutating func symlink(_ object: ObjectID, _ metadata: Metadata, target: [UInt8]) {
+        begin(.put, object)
+        body.integer(Kind.symlink.rawValue)
+        append(metadata)
+        body.counted(target)
+    }
+
+    package mutating func bind(parent: ObjectID, _ name: Name, _ object: ObjectID) {
+        begin(.bind, parent)
+        body.counted(name.bytes)
+        body.varint(object)
+    }
+
+    package mutating func unbind(parent: ObjectID, _ name: Name) {
+        begin(.unbind, parent)
+        body.counted(name.bytes)
+    }
+
+    package mutating func drop(_ object: ObjectID) {
+        begin(.drop, object)
+    }
+
+    /// A file's entry: this, then its extents in order, then ``endFile(size:digest:)``.
+    package mutating func beginFile(_ object: ObjectID, _ metadata: Metadata, sources: [ContentSource]) {
+        begin(.put, object)
+        body.integer(Kind.file.rawValue)
+        append(metadata)
+        body.varint(sources.count)
+        for source in sources {
+            body.varint(source.object)
+            body.digest(source.content)
+        }
+    }
+
+    package mutating func data(_ bytes: UnsafeRawBufferPointer) {
+        body.integer(ExtentTag.data.rawValue)
+        body.varint(bytes.count)
+        body.raw(bytes)
+    }
+
+    package mutating func hole(_ length: UInt64) {
+        body.integer(ExtentTag.hole.rawValue)
+        body.varint(length)
+    }
+
+    package mutating func copy(source: Int, offset: UInt64, length: UInt64) {
+        body.integer(ExtentTag.copy.rawValue)
+        body.varint(source)
+        body.varint(offset)
+        body.varint(length)
+    }
+
+    package mutating func fetch(_ block: ContentBlock) {
+        body.integer(ExtentTag.fetch.rawValue)
+        body.varint(UInt64(block.length))
+        body.digest(block.digest)
+    }
+
+    package mutating func endFile(size: UInt64, digest: Digest) {
+        body.integer(ExtentTag.end.rawValue)
+        body.varint(size)
+        body.digest(digest)
+    }
+
+    private mutating func begin(_ tag: EntryTag, _ object: ObjectID) {
+        entryCount += 1
+        body.integer(tag.rawValue)
+        body.varint(object)
+    }
+
+    private mutating func append(_ metadata: Metadata) {
+        body.varint(UInt64(metadata.mode))
+        body.varint(UInt64(metadata.uid))
+        body.varint(UInt64(metadata.gid))
+        body.signedVarint(metadata.mtime.seconds)
+        body.varint(UInt64(metadata.mtime.nanoseconds))
+    }
+}

@@ -1,0 +1,53 @@
+/// What an object is. The raw value is the byte in a segment (walship-segment(5), "Entries").
+package enum Kind: UInt8, Sendable, Hashable {
+    case file = 1
+    case directory = 2
+    case symlink = 3
+}
+
+/// A point in time as the kernel keeps it (statx(2)): seconds since 1970 and 0–999,999,999 nanoseconds after them. Two
+/// fields, because 64 bits of nanoseconds end in 2262 and file systems do not.
+package struct Timestamp: Hashable, Sendable {
+    package var seconds: Int64
+    package var nanoseconds: UInt32
+
+    package init(seconds: Int64, nanoseconds: UInt32) {
+        self.seconds = seconds
+        self.nanoseconds = nanoseconds
+    }
+
+    package static let zero = Timestamp(seconds: 0, nanoseconds: 0)
+
+    /// Nanoseconds since 1970, held at the ends of Int64's range (years 1677 and 2262). For clocks, not for file times.
+    package var clampedNanoseconds: Int64 {
+        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        if overflow { return seconds < 0 ? .min : .max }
+        let (sum, overflow2) = product.addingReportingOverflow(Int64(nanoseconds))
+        return overflow2 ? .max : sum
+    }
+}
+
+/// The number of an object: never reused in a history. 1 is the root directory of the tree.
+package typealias ObjectID = UInt64
+
+extension ObjectID {
+    package static let root: ObjectID = 1
+    /// Numbers from here on are given by a replica to what it found in its own tree, before it has a history.
+    package static let firstLocal: ObjectID = 1 << 62
+}
+
+/// What is replicated of an object beside its content and its names.
+package struct Metadata: Hashable, Sendable {
+    /// Permission bits with setuid, setgid and sticky: 0...0o7777.
+    package var mode: UInt16
+    package var uid: UInt32
+    package var gid: UInt32
+    package var mtime: Timestamp
+
+    package init(mode: UInt16, uid: UInt32, gid: UInt32, mtime: Timestamp) {
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.mtime = mtime
+    }
+}

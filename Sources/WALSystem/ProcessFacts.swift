@@ -1,0 +1,64 @@
+import CLinux
+import Glibc
+
+/// What the kernel says of this process and others.
+package enum ProcessFacts {
+    package static var effectiveUserID: UInt32 { geteuid() }
+    package static var processID: Int32 { getpid() }
+
+    /// gethostname(2).
+    package static func hostName() throws(SystemError) -> String {
+        var buffer = [CChar](repeating: 0, count: 256)
+        try check(cl_host_name(&buffer, buffer.count), "gethostname", nil)
+        return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// The first 15 bytes of a process's name, `/proc/PID/comm` of proc(5); nil when there is no such process.
+    package static func processName(_ pid: Int32) -> String? {
+        readProc("/proc/\(pid)/comm").map { String(decoding: $0.prefix { $0 != 0x0A }, as: UTF8.self) }
+    }
+
+    /// False also for a process that has ended and only waits for its parent to ask. Numbers are given again: another
+    /// process may have it by now.
+    package static func processIsAlive(_ pid: Int32) -> Bool {
+        guard cl_process_exists(pid) == 1 else { return false }
+        // `PID (name) state …`; a name may have parentheses itself, so the last one counts.
+        guard let stat = readProc("/proc/\(pid)/stat"), let end = stat.lastIndex(of: UInt8(ascii: ")")),
+            end + 2 < stat.count
+        else { return cl_process_exists(pid) == 1 }
+        let state = stat[end + 2]
+        return state != UInt8(ascii: "Z") && state != UInt8(ascii: "X")
+    }
+
+    /// Bytes of this process in memory now; 0 without `/proc`.
+    package static func residentBytes() -> UInt64 { statusKilobytes("VmRSS:") * 1024 }
+
+    /// The most that ``residentBytes()`` ever was; 0 without `/proc`. Not from getrusage(2), whose number a process
+    /// inherits from the one that started it.
+    package static func peakResidentBytes() -> UInt64 { statusKilobytes("VmHWM:") * 1024 }
+
+    /// Raises the soft limit of open descriptors to the hard one, setrlimit(2).
+    ///
+    /// - Returns: the limit from now on.
+    @discardableResult
+    package static func raiseOpenFilesLimit() throws(SystemError) -> UInt64 {
+        UInt64(try check(cl_raise_open_files_limit(), "getrlimit", nil))
+    }
+
+    private static func statusKilobytes(_ key: String) -> UInt64 {
+        guard let status = readProc("/proc/self/status") else { return 0 }
+        for line in status.split(separator: 0x0A) where line.starts(with: key.utf8) {
+            let digits = line.filter { (0x30...0x39).contains($0) }
+            return UInt64(String(decoding: digits, as: UTF8.self)) ?? 0
+        }
+        return 0
+    }
+
+    /// Files in `/proc` have no size, so they are read to the end.
+    private static func readProc(_ path: String) -> [UInt8]? {
+        let descriptor = cl_open_proc(path)
+        guard descriptor >= 0 else { return nil }
+        let file = File(descriptor: descriptor)
+        return try? file.read(count: 16 << 10, at: 0)
+    }
+}
