@@ -76,7 +76,7 @@ let package = Package(
         tests(of: "WALLog", knows: ["WALFormat", "WALSystem"]),
         tests(of: "WALCatalog", knows: ["WALFormat", "WALSystem"]),
         tests(of: "WALCapture", knows: ["WALCatalog", "WALFormat", "WALSystem"]),
-        tests(of: "WALApply", knows: ["WALCatalog", "WALFormat", "WALSystem"]),
+        tests(of: "WALApply", knows: ["WALCapture", "WALCatalog", "WALFormat", "WALSystem"]),
         tests(of: "WALWire", knows: ["WALFormat"]),
         tests(of: "WALNode", knows: ["WALFormat", "WALSystem", "WALLog", "WALCatalog"]),
         .testTarget(

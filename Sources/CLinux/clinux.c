@@ -144,7 +144,9 @@ int cl_status_of(int directory, const uint8_t *name, size_t length, struct cl_st
     return status_at(directory, text, AT_SYMLINK_NOFOLLOW, status);
 }
 
-int cl_descriptor_status(int descriptor, struct cl_status *status) { return status_at(descriptor, "", AT_EMPTY_PATH, status); }
+int cl_descriptor_status(int descriptor, struct cl_status *status) {
+    return status_at(descriptor, "", AT_EMPTY_PATH, status);
+}
 
 int64_t cl_getdents(int directory, void *buffer, size_t length) {
     return RETRY(syscall(SYS_getdents64, directory, buffer, length));

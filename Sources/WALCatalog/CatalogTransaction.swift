@@ -155,6 +155,14 @@ package final class CatalogTransaction {
         try statement.run()
     }
 
+    package func identity(of id: ObjectID) throws -> FileIdentity? {
+        let statement = try self.statement("SELECT ino, birth FROM objects WHERE id = ?")
+        defer { statement.reset() }
+        statement.bind(1, id)
+        guard try statement.step() else { return nil }
+        return FileIdentity(ino: statement.unsigned(0), birthNanos: statement.int(1))
+    }
+
     /// The object that is this inode, if the catalog knows it.
     package func find(_ identity: FileIdentity) throws -> ObjectID? {
         let statement = try self.statement("SELECT id FROM objects WHERE ino = ? AND birth = ?")

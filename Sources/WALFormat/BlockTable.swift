@@ -1,6 +1,6 @@
 /// One block of a file's content.
 package struct ContentBlock: Hashable, Sendable {
-    /// Bytes; at most `Limits.maxChunkBytes` of data, any length in a hole.
+    /// Bytes; at most `Limits.maxChunkBytes` of data, `Limits.maxHoleBytes` of a hole.
     package var length: UInt32
     /// Digest of the bytes; zero for a hole.
     package var digest: Digest
@@ -38,15 +38,17 @@ package struct BlockTable: Hashable, Sendable {
 
     package static func check(_ block: ContentBlock) throws(FormatError) {
         guard block.length > 0 else { throw .value(what: "length of a block", 0) }
-        guard block.isHole || block.length <= UInt32(Limits.maxChunkBytes) else {
-            throw .limit("bytes of a block", value: UInt64(block.length), limit: UInt64(Limits.maxChunkBytes))
+        let limit = block.isHole ? Limits.maxHoleBytes : Limits.maxChunkBytes
+        guard block.length <= UInt32(limit) else {
+            throw .limit("bytes of a block", value: UInt64(block.length), limit: UInt64(limit))
         }
     }
 
     package var count: Int { bytes.count / BlockTable.entryBytes }
 
     package subscript(index: Int) -> ContentBlock {
-        bytes.withUnsafeBytes { all in
+        precondition(index >= 0 && index < count, "index of a block table")
+        return bytes.withUnsafeBytes { all in
             let start = index * BlockTable.entryBytes
             let length = UInt32(littleEndian: all.loadUnaligned(fromByteOffset: start, as: UInt32.self))
             let high = UInt64(bigEndian: all.loadUnaligned(fromByteOffset: start + 4, as: UInt64.self))
@@ -61,13 +63,39 @@ package struct BlockTable: Hashable, Sendable {
         withUnsafeBytes(of: block.digest.low.bigEndian) { bytes.append(contentsOf: $0) }
     }
 
+    /// Blocks that a hole of `length` bytes, more than 0, becomes.
+    package static func blocks(ofHole length: UInt64) -> UInt64 {
+        (length - 1) / UInt64(Limits.maxHoleBytes) + 1
+    }
+
+    /// A hole as blocks of `Limits.maxHoleBytes` and the rest. ``ChangeReader`` refuses what would be too many.
     package mutating func appendHole(_ length: UInt64) {
         var rest = length
         while rest > 0 {
-            let part = UInt32(min(rest, UInt64(1) << 30))
+            let part = UInt32(min(rest, UInt64(Limits.maxHoleBytes)))
             append(ContentBlock(length: part, digest: .zero))
             rest -= UInt64(part)
         }
+    }
+
+    /// Appends the blocks of `source` that fill exactly `offset..<offset + length`; false, with nothing appended, when the
+    /// range does not begin and end at blocks. A cut through a hole is no block either.
+    package mutating func append(from source: BlockTable, offset: UInt64, length: UInt64) -> Bool {
+        var start: UInt64 = 0
+        var index = 0
+        while index < source.count, start < offset {
+            start += UInt64(source[index].length)
+            index += 1
+        }
+        let first = index
+        var end = start
+        while index < source.count, end - offset < length {
+            end += UInt64(source[index].length)
+            index += 1
+        }
+        guard start == offset, end - offset == length else { return false }
+        bytes.append(contentsOf: source.bytes[first * Self.entryBytes..<index * Self.entryBytes])
+        return true
     }
 
     /// Sum of the blocks' lengths, in bytes.

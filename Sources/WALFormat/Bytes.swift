@@ -120,7 +120,11 @@ package struct ByteReader {
             // The tenth byte holds the 64th bit and nothing else.
             guard shift < 63 || byte <= 1 else { throw .value(what: "\(what): variable integer", value) }
             value |= UInt64(byte & 0x7F) << shift
-            if byte < 0x80 { return value }
+            if byte < 0x80 {
+                // One value has one form: what was read can be written again byte by byte.
+                guard byte > 0 || shift == 0 else { throw .value(what: "\(what): variable integer", value) }
+                return value
+            }
             shift += 7
         }
     }

@@ -17,11 +17,11 @@ package struct ChangeReader {
         }
         entriesLeft -= 1
         let tag = try reader.integer(UInt8.self)
-        let object = try reader.varint()
+        let object = try object()
         switch EntryTag(rawValue: tag) {
         case .put: return .put(object, try body(), lastBody)
         case .metadata: return .metadata(object, try metadata())
-        case .bind: return .bind(parent: object, try name(), try reader.varint())
+        case .bind: return .bind(parent: object, try name(), try self.object())
         case .unbind: return .unbind(parent: object, try name())
         case .drop: return .drop(object)
         case nil: throw .value(what: "entry's tag", UInt64(tag))
@@ -50,10 +50,11 @@ package struct ChangeReader {
         let sourceCount = try reader.count("sources of a file", limit: reader.remaining / (1 + Digest.byteCount))
         var sources: [ContentSource] = []
         for _ in 0..<sourceCount {
-            sources.append(ContentSource(object: try reader.varint(), content: try reader.digest()))
+            sources.append(ContentSource(object: try object(), content: try reader.digest()))
         }
         var extents: [Extent] = []
         var total: UInt64 = 0
+        var blocks: UInt64 = 0
         while true {
             let code = try reader.integer(UInt8.self)
             guard let tag = ExtentTag(rawValue: code) else { throw .value(what: "extent's tag", UInt64(code)) }
@@ -67,6 +68,12 @@ package struct ChangeReader {
                 throw .value(what: "length of an extent", length)
             }
             total = sum
+            // No block is longer than one of a hole, so this bounds the table before anybody builds it. What a copy adds
+            // beyond that is known only with its source.
+            blocks += BlockTable.blocks(ofHole: length)
+            guard blocks <= UInt64(Limits.maxContentBlocks) else {
+                throw .limit("blocks of a file", value: blocks, limit: UInt64(Limits.maxContentBlocks))
+            }
             extents.append(extent)
         }
         let size = try reader.varint()
@@ -112,6 +119,13 @@ package struct ChangeReader {
         return Metadata(
             mode: UInt16(mode), uid: UInt32(uid), gid: UInt32(gid),
             mtime: Timestamp(seconds: seconds, nanoseconds: UInt32(nanoseconds)))
+    }
+
+    /// Numbers from `firstLocal` on never leave the node that gave them.
+    private mutating func object() throws(FormatError) -> ObjectID {
+        let object = try reader.varint()
+        guard object > 0, object < ObjectID.firstLocal else { throw .value(what: "number of an object", object) }
+        return object
     }
 
     private mutating func name() throws(FormatError) -> Name {

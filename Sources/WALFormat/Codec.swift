@@ -20,7 +20,9 @@ package enum Compression: Hashable, Sendable, CustomStringConvertible {
         case "zlib": self = .standard
         default:
             let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-            guard parts.count == 2, parts[0] == "zlib", let level = Int32(parts[1]), (1...9).contains(level) else {
+            // Int32 would also take a sign and zeros in front.
+            guard parts.count == 2, parts[0] == "zlib", parts[1].utf8.count == 1, let level = Int32(parts[1]), level > 0
+            else {
                 throw .text(what: "compression: none, zlib or zlib:1 to zlib:9", String(text.prefix(80)))
             }
             self = .zlib(level: level)
@@ -53,7 +55,7 @@ package enum Deflate {
         return result
     }
 
-    /// Fills `raw` exactly; anything else is ``FormatError/codec(what:code:)``.
+    /// Fills `raw` exactly from all of `stored`; anything else is ``FormatError/codec(what:code:)``.
     package static func decompress(
         _ stored: UnsafeRawBufferPointer, into raw: UnsafeMutableRawBufferPointer
     ) throws(FormatError) {
@@ -61,10 +63,10 @@ package enum Deflate {
         guard let source = stored.baseAddress, let target = raw.baseAddress else {
             throw .codec(what: "compressed block", code: Z_DATA_ERROR)
         }
-        let code = uncompress(
-            target.assumingMemoryBound(to: UInt8.self), &length, source.assumingMemoryBound(to: UInt8.self),
-            uLong(stored.count))
-        guard code == Z_OK, Int(length) == raw.count else {
+        var used = uLong(stored.count)
+        let code = uncompress2(
+            target.assumingMemoryBound(to: UInt8.self), &length, source.assumingMemoryBound(to: UInt8.self), &used)
+        guard code == Z_OK, Int(length) == raw.count, Int(used) == stored.count else {
             throw .codec(what: "compressed block", code: code == Z_OK ? Z_DATA_ERROR : code)
         }
     }

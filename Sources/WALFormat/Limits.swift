@@ -21,6 +21,8 @@ package enum Limits {
     /// such files are cut: see ``maxContentBlocks``.
     package static let maxContentBlocks = 1 << 22
     package static let maxExtents = 1 << 22
+    /// A longer hole is several blocks.
+    package static let maxHoleBytes = 1 << 30
 
     /// Content-defined blocks of a file.
     package static let minChunkBytes = 16 << 10

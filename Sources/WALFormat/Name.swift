@@ -21,7 +21,7 @@ package struct Name: Hashable, Sendable, Comparable {
 
     package static func isValid(_ bytes: [UInt8]) -> Bool {
         guard !bytes.isEmpty, bytes.count <= Limits.maxNameBytes else { return false }
-        if bytes == [0x2E] || bytes == [0x2E, 0x2E] { return false }
+        if bytes[0] == 0x2E, bytes.count == 1 || (bytes.count == 2 && bytes[1] == 0x2E) { return false }
         return bytes.allSatisfy { $0 != 0 && $0 != 0x2F }
     }
 
@@ -50,6 +50,10 @@ package enum PathText {
             if length == 0 || first < 0x20 || first == 0x7F || first == 0x5C {
                 text += "\\x" + hexDigits(first)
                 pending = pending.dropFirst()
+            } else if first == 0xC2, pending[pending.startIndex + 1] < 0xA0 {
+                // U+0080 to U+009F: terminals take some of them for the start of a command.
+                text += "\\xc2\\x" + hexDigits(pending[pending.startIndex + 1])
+                pending = pending.dropFirst(2)
             } else {
                 text += String(decoding: pending.prefix(length), as: UTF8.self)
                 pending = pending.dropFirst(length)
@@ -106,5 +110,12 @@ package enum PathText {
         case 0x61...0x66: byte - 0x61 + 10
         default: nil
         }
+    }
+}
+
+extension PathText {
+    /// A path below the root for people; `.` for the root itself.
+    package static func joined(_ path: [Name]) -> String {
+        path.isEmpty ? "." : path.map(\.description).joined(separator: "/")
     }
 }

@@ -12,8 +12,11 @@ package struct Segment: Sendable {
     package init(verifying bytes: [UInt8]) throws(FormatError) {
         let (header, chain) = try bytes.withBytes { all throws(FormatError) in
             let header = try SegmentHeader(decoding: all)
-            guard header.segmentBytes == UInt64(all.count) else {
+            guard header.segmentBytes <= UInt64(all.count) else {
                 throw .truncated(what: "segment", needed: header.segmentBytes, available: UInt64(all.count))
+            }
+            guard header.segmentBytes == UInt64(all.count) else {
+                throw .trailing(what: "segment", bytes: UInt64(all.count) - header.segmentBytes)
             }
             return (header, try Segment.verifyBody(all, header: header))
         }
@@ -59,7 +62,10 @@ package struct Segment: Sendable {
     /// when not even the header is there. A resumed transfer goes on from here.
     package static func wholePrefix(_ bytes: UnsafeRawBufferPointer) -> Int {
         guard let header = try? SegmentHeader(decoding: bytes) else { return 0 }
-        var reader = ByteReader(bytes, what: "segment", offset: SegmentHeader.byteCount)
+        // Blocks end where the header says, whatever stands behind them.
+        let end = min(bytes.count, SegmentHeader.byteCount + Int(header.storedBytes))
+        let blocks = UnsafeRawBufferPointer(rebasing: bytes[..<end])
+        var reader = ByteReader(blocks, what: "segment", offset: SegmentHeader.byteCount)
         var kept = SegmentHeader.byteCount
         for _ in 0..<header.blockCount {
             guard (try? verifyBlock(&reader)) != nil else { break }
@@ -142,6 +148,9 @@ package struct SegmentContext: Sendable {
 extension Segment {
     /// Compresses entries into the segment that follows `context.previous`. A block that does not shrink is stored.
     package init(_ changes: borrowing ChangeWriter, context: SegmentContext, compression: Compression) {
+        // Beyond a limit nobody could read the segment again: better no segment than one that ends the history.
+        precondition(UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes, "raw bytes of a segment")
+        precondition(changes.entryCount <= Limits.maxSegmentEntries, "entries of a segment")
         let (blocks, blockCount) = Segment.blocks(of: changes.body.bytes, compression: compression)
         let header = SegmentHeader(
             flags: context.flags, history: context.history, epoch: context.epoch, seq: context.previous.seq + 1,

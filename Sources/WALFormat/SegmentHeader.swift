@@ -125,6 +125,9 @@ package struct SegmentHeader: Hashable, Sendable {
         }
         blockCount = try reader.integer(UInt32.self)
         lastObject = try reader.integer(UInt64.self)
+        guard lastObject < ObjectID.firstLocal else { throw .value(what: "\(what): last object", lastObject) }
+        let reserved = try reader.integer(UInt32.self)
+        guard reserved == 0 else { throw .value(what: "\(what): reserved bytes", UInt64(reserved)) }
         // A stored block never exceeds its raw bytes, so headers and raw bytes bound what is stored.
         let expected = (rawBytes + UInt64(Limits.maxBlockBytes) - 1) / UInt64(Limits.maxBlockBytes)
         guard UInt64(blockCount) == expected else {

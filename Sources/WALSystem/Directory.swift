@@ -38,8 +38,9 @@ package final class Directory: Sendable {
         return Directory(descriptor: try check(result, "openat", describe(descriptor, name.bytes)))
     }
 
-    /// Opens a directory anywhere beneath this one, of any depth; no components: this one again, as a handle of its own.
-    /// A symlink on the way is refused, openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`.
+    /// Opens a directory anywhere beneath this one, of any depth; no components: this one again, as a handle of its
+    /// own. A symlink on the way is refused, openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+    /// RESOLVE_NO_MAGICLINKS`.
     package func openDirectory(at components: some Collection<Name>) throws(SystemError) -> Directory {
         var current = self
         var rest = components[...]
@@ -111,8 +112,8 @@ package final class Directory: Sendable {
         return FileStatus(raw)
     }
 
-    /// Makes the names in this directory durable, fsync(2). After an error the kernel may have dropped what it could not
-    /// write: doing it again and seeing no error proves nothing.
+    /// Makes the names in this directory durable, fsync(2). After an error the kernel may have dropped what it could
+    /// not write: doing it again and seeing no error proves nothing.
     package func sync() throws(SystemError) {
         try check(cl_fsync(descriptor), "fsync", describe(descriptor))
     }

@@ -8,6 +8,12 @@ package struct DirectoryEntry: Hashable, Sendable {
     /// `DT_…` of readdir(3); file systems may say ``unknownType`` for anything.
     package var type: UInt8
 
+    package init(name: Name, ino: UInt64, type: UInt8) {
+        self.name = name
+        self.ino = ino
+        self.type = type
+    }
+
     package static let unknownType: UInt8 = 0
     package static let directoryType: UInt8 = 4
     package static let fileType: UInt8 = 8
@@ -15,8 +21,8 @@ package struct DirectoryEntry: Hashable, Sendable {
 }
 
 extension Directory {
-    /// All names but `.` and `..`, in the order of the file system. A name that is made or removed meanwhile may be in it
-    /// or not; one that is renamed may be in it twice or not at all.
+    /// All names but `.` and `..`, in the order of the file system. A name that is made or removed meanwhile may be in
+    /// it or not; one that is renamed may be in it twice or not at all.
     package func entries() throws(SystemError) -> [DirectoryEntry] {
         var entries: [DirectoryEntry] = []
         try readAll { name, type, ino in

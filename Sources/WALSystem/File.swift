@@ -3,8 +3,8 @@ import WALFormat
 
 /// An open file. All reading and writing is at given offsets, so no two users of a file share a position.
 ///
-/// Close it with ``close()``, which reports what the file system only then finds out (NFS, quota). The close in `deinit`
-/// is for paths that already throw another error: it loses that report. Neither makes anything durable.
+/// Close it with ``close()``, which reports what the file system only then finds out (NFS, quota). The close in
+/// `deinit` is for paths that already throw another error: it loses that report. Neither makes anything durable.
 package struct File: ~Copyable, Sendable {
     package let descriptor: Int32
 
@@ -80,8 +80,8 @@ package struct File: ~Copyable, Sendable {
         try status().size
     }
 
-    /// Makes content and size durable, fdatasync(2). After an error the kernel may have dropped what it could not write:
-    /// doing it again and seeing no error proves nothing.
+    /// Makes content and size durable, fdatasync(2). After an error the kernel may have dropped what it could not
+    /// write: doing it again and seeing no error proves nothing.
     package func syncData() throws(SystemError) {
         try check(cl_fdatasync(descriptor), "fdatasync", describe(descriptor))
     }

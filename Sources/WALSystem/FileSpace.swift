@@ -62,7 +62,8 @@ extension File {
                 source.descriptor, Int64(clamping: sourceOffset + done), descriptor, Int64(clamping: offset + done),
                 Int(clamping: length - done))
             switch -result {
-            // Some file systems answer 0 for what they cannot copy, so the end of the source is left to read(2) to find.
+            // Some file systems answer 0 for what they cannot copy, so the end of the source is left to read(2) to
+            // find.
             case 0, Int64(Errno.crossDevice), Int64(Errno.invalid), Int64(Errno.notSupported), Int64(Errno.noCall),
                 Int64(Errno.notPermitted):
                 return done

@@ -10,6 +10,13 @@ package struct InotifyEvent: Hashable, Sendable {
     package var cookie: UInt32
     /// The name in the watched directory; empty when the event is of the watched object itself.
     package var name: [UInt8]
+
+    package init(wd: Int32, mask: InotifyMask, cookie: UInt32, name: [UInt8]) {
+        self.wd = wd
+        self.mask = mask
+        self.cookie = cookie
+        self.name = name
+    }
 }
 
 /// `IN_…` of inotify(7).
@@ -79,7 +86,8 @@ package final class Inotify: Sendable {
         return try check(result, "inotify_add_watch", describe(directory.descriptor))
     }
 
-    /// Ends a watch; one last ``InotifyMask/ignored`` event of it follows. `EINVAL` when the kernel had ended it before.
+    /// Ends a watch; one last ``InotifyMask/ignored`` event of it follows. `EINVAL` when the kernel had ended it
+    /// before.
     package func remove(_ wd: Int32) throws(SystemError) {
         try check(cl_inotify_remove(descriptor, wd), "inotify_rm_watch", nil)
     }

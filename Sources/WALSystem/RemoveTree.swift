@@ -1,15 +1,15 @@
 import WALFormat
 
 extension Directory {
-    /// Removes an object and, when it is a directory, everything beneath it. What is not there is no error. Symlinks are
-    /// removed, never followed. A mount inside is refused with `EBUSY` and nothing in it is touched; what was removed
-    /// before that, stays removed.
+    /// Removes an object and, when it is a directory, everything beneath it. What is not there is no error. Symlinks
+    /// are removed, never followed. A mount inside is refused with `EBUSY` and nothing in it is touched; what was
+    /// removed before that, stays removed.
     package func removeTree(_ name: Name) throws(SystemError) {
         if try unlinkUnlessDirectory(name) { return }
         do {
             try openDirectory(name).requireNoMount().removeContents()
             try removeDirectory(name)
-        } catch where error.code == Errno.noEntry {
+        } catch let error where error.code == Errno.noEntry {
         }
     }
 
@@ -61,9 +61,9 @@ extension Directory {
     private func unlinkUnlessDirectory(_ name: Name) throws(SystemError) -> Bool {
         do {
             try unlink(name)
-        } catch where error.code == Errno.isDirectory {
+        } catch let error where error.code == Errno.isDirectory {
             return false
-        } catch where error.code == Errno.noEntry {
+        } catch let error where error.code == Errno.noEntry {
         }
         return true
     }
@@ -80,6 +80,6 @@ extension Directory {
 private func ignoringAbsence(_ body: () throws(SystemError) -> Void) throws(SystemError) {
     do {
         try body()
-    } catch where error.code == Errno.noEntry {
+    } catch let error where error.code == Errno.noEntry {
     }
 }

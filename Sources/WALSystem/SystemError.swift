@@ -25,7 +25,9 @@ package struct SystemError: Error, Equatable, Sendable {
     /// A symlink where this room follows none, or (RESOLVE_BENEATH) a path that leaves its directory.
     package var isSymlinkOrEscape: Bool { code == Errno.loop || code == Errno.crossDevice }
     /// The file system or the kernel does not have the feature.
-    package var isUnsupported: Bool { code == Errno.notSupported || code == Errno.noCall || code == Errno.notTypewriter }
+    package var isUnsupported: Bool {
+        code == Errno.notSupported || code == Errno.noCall || code == Errno.notTypewriter
+    }
     /// The process or the machine has no more descriptors.
     package var isDescriptorLimit: Bool { code == Errno.processFiles || code == Errno.systemFiles }
     /// No more inotify watches for this user (`fs.inotify.max_user_watches`); inotify_add_watch(2) says it with ENOSPC.
@@ -83,8 +85,8 @@ extension SystemError: CustomStringConvertible {
     ]
 }
 
-/// Maps what the shim returns: the value where it is 0 or more, else the error. The only place that does. `path` is only
-/// asked for when there is an error to report.
+/// Maps what the shim returns: the value where it is 0 or more, else the error. The only place that does. `path` is
+/// only asked for when there is an error to report.
 @inline(__always)
 @discardableResult
 func check<Value: SignedInteger & FixedWidthInteger>(

@@ -20,8 +20,8 @@ package func readWholeFile(in directory: Directory, _ name: Name, limit: Int) th
     return all
 }
 
-/// Replaces or creates a file so that a crash at any moment leaves the old content or the new, and that after the return
-/// it is the new: a temporary file is written, synced, renamed over the name, and the directory is synced.
+/// Replaces or creates a file so that a crash at any moment leaves the old content or the new, and that after the
+/// return it is the new: a temporary file is written, synced, renamed over the name, and the directory is synced.
 ///
 /// A crash may leave a temporary file: its name starts with ``temporaryNamePrefix``.
 ///

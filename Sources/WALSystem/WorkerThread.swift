@@ -2,8 +2,8 @@ import CLinux
 
 /// A thread of our own for work that blocks: file I/O must not hold the threads that Swift's tasks share.
 ///
-/// It takes no signal from outside, so its system calls are not interrupted and the handlers run elsewhere. It runs until
-/// its body returns; dropping this handle neither stops it nor waits for it.
+/// It takes no signal from outside, so its system calls are not interrupted and the handlers run elsewhere. It runs
+/// until its body returns; dropping this handle neither stops it nor waits for it.
 package final class WorkerThread: Sendable {
     package let name: String
     private let isFinished = Monitor(false)

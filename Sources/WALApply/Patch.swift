@@ -1,0 +1,79 @@
+import WALCatalog
+import WALFormat
+import WALSystem
+
+/// Changed ranges of a file that otherwise stays where and as it is. Written to `staging/` before the batch is committed,
+/// so that it can be applied again after a crash without the segment that it came from.
+struct Patch {
+    struct Part {
+        var offset: UInt64
+        var range: Range<Int>
+    }
+
+    var size: UInt64
+    var parts: [Part]
+
+    /// nil when the new version is not the old one with some ranges replaced.
+    init?(_ content: FileContent, of before: ObjectRow) {
+        guard content.sources.allSatisfy({ $0.object == before.id }) else { return nil }
+        size = content.size
+        parts = []
+        var offset: UInt64 = 0
+        for extent in content.extents {
+            switch extent {
+            case .data(let range):
+                parts.append(Part(offset: offset, range: range))
+                offset += UInt64(range.count)
+            case .copy(_, let from, let length):
+                guard from == offset else { return nil }
+                offset += length
+            // Holes and content that is yet to come are for a new file, which can wait unseen until it is whole.
+            case .hole, .fetch: return nil
+            }
+        }
+    }
+
+    private static let version: UInt8 = 1
+
+    func encoded(_ body: [UInt8]) -> [UInt8] {
+        var writer = ByteWriter()
+        writer.integer(Self.version)
+        writer.varint(size)
+        writer.varint(parts.count)
+        for part in parts {
+            writer.varint(part.offset)
+            writer.varint(part.range.count)
+            writer.raw(body[part.range])
+        }
+        return writer.bytes
+    }
+
+    /// Writes the patch in `bytes` to `file`. Doing it twice ends where doing it once did.
+    static func apply(_ bytes: [UInt8], to file: borrowing File) throws {
+        let all = bytes
+        var reader = try all.withBytes { raw throws(FormatError) -> [(UInt64, Range<Int>)] in
+            var reader = ByteReader(raw, what: "patch")
+            let version = try reader.integer(UInt8.self)
+            guard version == Self.version else {
+                throw .version(what: "patch", found: UInt32(version), supported: UInt32(Self.version))
+            }
+            var parts: [(UInt64, Range<Int>)] = [(try reader.varint(), 0..<0)]
+            for _ in 0..<(try reader.count("parts of a patch", limit: raw.count)) {
+                let offset = try reader.varint()
+                let count = try reader.count("bytes of a part", limit: Limits.maxChunkBytes)
+                let start = reader.offset
+                _ = try reader.take(count)
+                parts.append((offset, start..<start + count))
+            }
+            try reader.expectEnd()
+            return parts
+        }[...]
+        let size = reader.removeFirst().0
+        for (offset, range) in reader {
+            try all.withBytes { raw throws(SystemError) in
+                try file.write(UnsafeRawBufferPointer(rebasing: raw[range]), at: offset)
+            }
+        }
+        try file.truncate(to: size)
+    }
+}

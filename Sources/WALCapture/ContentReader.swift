@@ -1,0 +1,89 @@
+import WALFormat
+import WALSystem
+
+/// Reads a file once, from front to back, and hands out its blocks.
+package final class ContentReader {
+    private let buffer: UnsafeMutableRawBufferPointer
+    /// Room for many blocks, so that the tail that is moved to the front is a small part of what was read.
+    private static let bufferBytes = 4 << 20
+
+    package init() {
+        buffer = .allocate(byteCount: ContentReader.bufferBytes, alignment: 4096)
+    }
+
+    deinit {
+        buffer.deallocate()
+    }
+
+    package enum Piece {
+        /// The bytes are valid within the call only.
+        case data(UnsafeRawBufferPointer, ContentBlock)
+        case hole(UInt64)
+    }
+
+    /// All of `file` in order. `status` says whether it can have holes; how much there is, the file itself says. Returns
+    /// the bytes that were read, holes included.
+    package func read(
+        _ file: borrowing File, status: FileStatus, _ visit: (Piece) throws -> Void
+    ) throws -> UInt64 {
+        let mayHaveHoles = status.allocatedBlocks * 512 < status.size && status.size > 0
+        if !mayHaveHoles { return try readRange(file, from: 0, to: .max, visit) }
+        var offset: UInt64 = 0
+        while offset < status.size {
+            guard let data = try file.seekData(from: offset), data < status.size else {
+                try visit(.hole(status.size - offset))
+                return status.size
+            }
+            if data > offset { try visit(.hole(data - offset)) }
+            let end = min(try file.seekHole(from: data) ?? status.size, status.size)
+            let reached = try readRange(file, from: data, to: end, visit)
+            // The file shrank while it was read; the caller's second look at it says so.
+            if reached < end { return reached }
+            offset = end
+        }
+        return offset
+    }
+
+    /// Returns the offset that was reached: `end`, or less where the file ends before it.
+    private func readRange(
+        _ file: borrowing File, from start: UInt64, to end: UInt64, _ visit: (Piece) throws -> Void
+    ) throws -> UInt64 {
+        var offset = start
+        var held = 0
+        var isEnd = false
+        while true {
+            let room = UnsafeMutableRawBufferPointer(rebasing: buffer[held...])
+            let wanted = Int(min(UInt64(room.count), end - offset))
+            let count =
+                wanted == 0
+                ? 0 : try file.read(into: UnsafeMutableRawBufferPointer(rebasing: room[..<wanted]), at: offset)
+            offset += UInt64(count)
+            held += count
+            isEnd = count < wanted || offset == end || wanted == 0
+            var used = 0
+            // Short of a whole block at the end of the buffer, the cut would depend on where the buffer ended.
+            while held - used >= Limits.maxChunkBytes || (isEnd && held > used) {
+                let rest = UnsafeRawBufferPointer(rebasing: buffer[used..<held])
+                let length = Chunker.cut(rest)
+                let bytes = UnsafeRawBufferPointer(rebasing: rest[..<length])
+                try visit(.data(bytes, ContentBlock(length: UInt32(length), digest: Digest(of: bytes))))
+                used += length
+            }
+            if isEnd { return offset }
+            held -= used
+            buffer.baseAddress!.copyMemory(from: buffer.baseAddress! + used, byteCount: held)
+        }
+    }
+
+    /// The file's block table, for whoever wants to know the content and not to ship it.
+    package func table(of file: borrowing File, status: FileStatus) throws -> BlockTable {
+        var table = BlockTable()
+        _ = try read(file, status: status) { piece in
+            switch piece {
+            case .data(_, let block): table.append(block)
+            case .hole(let length): table.appendHole(length)
+            }
+        }
+        return table
+    }
+}

@@ -1,0 +1,100 @@
+import WALCatalog
+import WALFormat
+
+/// What may have changed since it was last looked at, with the time at which it may be looked at.
+///
+/// An item is due when it has been quiet for the settle time, or has been restless for the maximum delay. Each item has
+/// its own times: under a steady stream of changes every one of them still settles by itself.
+struct DirtySet {
+    enum Item: Hashable {
+        case name(Place)
+        /// The directory's own metadata: its time changes with every entry that comes or goes.
+        case directory(ObjectID)
+    }
+
+    struct Dirt {
+        var first: UInt64
+        var last: UInt64
+        /// Content may have changed, so size and times are not enough to say that it has not.
+        var content: Bool
+    }
+
+    let settle: UInt64
+    let maxDelay: UInt64
+    private var items: [Item: Dirt] = [:]
+    /// One entry for each item, roughly in the order of being due; an item that was touched again goes to the back when
+    /// its turn comes.
+    private var queue: [(due: UInt64, item: Item)] = []
+    private var head = 0
+
+    /// Times are monotonic nanoseconds.
+    init(settle: UInt64, maxDelay: UInt64) {
+        self.settle = settle
+        self.maxDelay = maxDelay
+    }
+
+    var isEmpty: Bool { items.isEmpty }
+    var count: Int { items.count }
+
+    mutating func mark(_ item: Item, content: Bool, now: UInt64) {
+        if var dirt = items[item] {
+            dirt.last = now
+            dirt.content = dirt.content || content
+            items[item] = dirt
+        } else {
+            items[item] = Dirt(first: now, last: now, content: content)
+            queue.append((now + settle, item))
+        }
+    }
+
+    /// Puts back what could not be read stably, with the time at which its restlessness began.
+    mutating func markAgain(_ item: Item, _ dirt: Dirt, now: UInt64) {
+        guard items[item] == nil else {
+            items[item]!.first = min(items[item]!.first, dirt.first)
+            return
+        }
+        items[item] = Dirt(first: dirt.first, last: now, content: true)
+        queue.append((now + settle, item))
+    }
+
+    private func due(_ dirt: Dirt) -> UInt64 {
+        min(dirt.last + settle, dirt.first + maxDelay)
+    }
+
+    /// True when something became dirty at or before `time` and was not captured since.
+    func hasDirt(since time: UInt64) -> Bool {
+        items.contains { $0.value.first <= time }
+    }
+
+    /// When the next item may be due; nil when there is none.
+    var nextDue: UInt64? {
+        head < queue.count ? queue[head].due : nil
+    }
+
+    /// Takes out one item that is due, or any when `all`.
+    mutating func take(now: UInt64, all: Bool) -> (Item, Dirt)? {
+        while head < queue.count, all || queue[head].due <= now {
+            let item = queue[head].item
+            head += 1
+            if head > 4096, head * 2 > queue.count {
+                queue.removeFirst(head)
+                head = 0
+            }
+            guard let dirt = items[item] else { continue }
+            let due = due(dirt)
+            if !all, due > now {
+                queue.append((due, item))
+                continue
+            }
+            items[item] = nil
+            return (item, dirt)
+        }
+        return nil
+    }
+
+    mutating func removeAll() {
+        items.removeAll()
+        queue.removeAll()
+        head = 0
+    }
+}

@@ -1,0 +1,147 @@
+import WALFormat
+import WALTestKit
+
+/// Entries of every sort that a reader takes, with values at the ends of their ranges more often than life has them.
+struct RandomEntries {
+    var writer = ChangeWriter()
+    /// What was written.
+    private(set) var changes: [Change] = []
+
+    init(_ count: Int, _ random: inout SeededRandom) {
+        for _ in 0..<count { append(&random) }
+    }
+
+    private mutating func append(_ random: inout SeededRandom) {
+        let object = RandomEntries.object(&random)
+        switch random.int(in: 0..<7) {
+        case 0:
+            let metadata = RandomEntries.metadata(&random)
+            writer.metadata(object, metadata)
+            changes.append(.metadata(object, metadata))
+        case 1:
+            let metadata = RandomEntries.metadata(&random)
+            writer.directory(object, metadata)
+            changes.append(.put(object, metadata, .directory))
+        case 2:
+            let metadata = RandomEntries.metadata(&random)
+            let length = random.once(in: 10) ? Limits.maxLinkTargetBytes : random.int(in: 1...60)
+            let target = random.bytes(length).map { max($0, 1) }
+            writer.symlink(object, metadata, target: target)
+            changes.append(.put(object, metadata, .symlink(target: target)))
+        case 3:
+            let name = RandomEntries.name(&random)
+            let bound = RandomEntries.object(&random)
+            writer.bind(parent: object, name, bound)
+            changes.append(.bind(parent: object, name, bound))
+        case 4:
+            let name = RandomEntries.name(&random)
+            writer.unbind(parent: object, name)
+            changes.append(.unbind(parent: object, name))
+        case 5:
+            writer.drop(object)
+            changes.append(.drop(object))
+        default: appendFile(object, &random)
+        }
+    }
+
+    private mutating func appendFile(_ object: ObjectID, _ random: inout SeededRandom) {
+        let metadata = RandomEntries.metadata(&random)
+        let sources = (0..<random.int(in: 0...3)).map { _ in
+            ContentSource(object: RandomEntries.object(&random), content: RandomEntries.digest(&random))
+        }
+        writer.beginFile(object, metadata, sources: sources)
+        var extents: [Extent] = []
+        var size: UInt64 = 0
+        for _ in 0..<random.int(in: 0...6) {
+            switch random.int(in: 0..<4) {
+            case 0:
+                let data = random.bytes(random.once(in: 20) ? Limits.maxChunkBytes : random.int(in: 1...300))
+                data.withUnsafeBytes { writer.data($0) }
+                extents.append(.data(writer.rawBytes - data.count..<writer.rawBytes))
+                size += UInt64(data.count)
+            case 1:
+                let length = (random.next() >> UInt64(random.int(in: 20...63))) + 1
+                writer.hole(length)
+                extents.append(.hole(length))
+                size += length
+            case 2 where !sources.isEmpty:
+                let source = random.int(in: 0..<sources.count)
+                let offset = random.anyUInt64() >> 1
+                let length = (random.next() >> UInt64(random.int(in: 20...63))) + 1
+                writer.copy(source: source, offset: offset, length: length)
+                extents.append(.copy(source: source, offset: offset, length: length))
+                size += length
+            default:
+                let block = ContentBlock(
+                    length: UInt32(random.int(in: 1...Limits.maxChunkBytes)), digest: RandomEntries.digest(&random))
+                writer.fetch(block)
+                extents.append(.fetch(block))
+                size += UInt64(block.length)
+            }
+        }
+        let digest = RandomEntries.digest(&random)
+        writer.endFile(size: size, digest: digest)
+        changes.append(
+            .put(
+                object, metadata, .file(FileContent(size: size, digest: digest, sources: sources, extents: extents))))
+    }
+
+    static func object(_ random: inout SeededRandom) -> ObjectID {
+        min(max(random.anyUInt64(), 1), ObjectID.firstLocal - 1)
+    }
+
+    static func digest(_ random: inout SeededRandom) -> Digest {
+        Digest(high: random.next(), low: random.next())
+    }
+
+    static func metadata(_ random: inout SeededRandom) -> Metadata {
+        Metadata(
+            mode: UInt16(random.int(in: 0...0o7777)), uid: UInt32(truncatingIfNeeded: random.anyUInt64()),
+            gid: random.once(in: 10) ? .max : UInt32(truncatingIfNeeded: random.anyUInt64()),
+            mtime: Timestamp(
+                seconds: random.once(in: 10) ? .min : Int64(bitPattern: random.anyUInt64()),
+                nanoseconds: random.once(in: 10) ? 999_999_999 : UInt32(random.int(in: 0...999_999_999))))
+    }
+
+    static func name(_ random: inout SeededRandom) -> Name {
+        let length = random.once(in: 10) ? Limits.maxNameBytes : random.int(in: 1...30)
+        // Neither NUL, nor a slash, nor a dot.
+        let bytes = random.bytes(length).map { $0 == 0 || $0 == 0x2F || $0 == 0x2E ? 0x61 : $0 }
+        return Name(trusted: bytes)
+    }
+}
+
+extension ChangeWriter {
+    /// Writes what was read; `body` is where the ranges of data point to.
+    mutating func append(_ change: Change, body: [UInt8]) {
+        switch change {
+        case .put(let object, let metadata, .directory): directory(object, metadata)
+        case .put(let object, let metadata, .symlink(let target)): symlink(object, metadata, target: target)
+        case .put(let object, let metadata, .file(let content)):
+            beginFile(object, metadata, sources: content.sources)
+            for extent in content.extents {
+                switch extent {
+                case .data(let range): body.withUnsafeBytes { data(UnsafeRawBufferPointer(rebasing: $0[range])) }
+                case .hole(let length): hole(length)
+                case .copy(let source, let offset, let length): copy(source: source, offset: offset, length: length)
+                case .fetch(let block): fetch(block)
+                }
+            }
+            endFile(size: content.size, digest: content.digest)
+        case .metadata(let object, let metadata): self.metadata(object, metadata)
+        case .bind(let parent, let name, let object): bind(parent: parent, name, object)
+        case .unbind(let parent, let name): unbind(parent: parent, name)
+        case .drop(let object): drop(object)
+        }
+    }
+}
+
+/// All entries of a raw body.
+func entries(of body: [UInt8], count: UInt32) throws(FormatError) -> [Change] {
+    try body.withBytes { bytes throws(FormatError) in
+        var reader = ChangeReader(bytes, entryCount: count)
+        var changes: [Change] = []
+        while let change = try reader.next() { changes.append(change) }
+        return changes
+    }
+}
