@@ -23,20 +23,6 @@ package enum ApplyError: Error, Sendable, CustomStringConvertible {
     }
 }
 
-/// A block that is wanted from the sender's tree.
-package struct BlockRequest: Hashable, Sendable {
-    package var object: ObjectID
-    /// Bytes from the start of the file.
-    package var offset: UInt64
-    package var block: ContentBlock
-
-    package init(object: ObjectID, offset: UInt64, block: ContentBlock) {
-        self.object = object
-        self.offset = offset
-        self.block = block
-    }
-}
-
 /// Where content comes from that is not in the log.
 package protocol BlockSource: AnyObject {
     /// Asks for all of `requests` and hands over the answers in the same order: the bytes, checked against the digest, or

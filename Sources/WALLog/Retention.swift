@@ -24,6 +24,11 @@ package struct Retention: Hashable, Sendable {
         package var through: UInt64?
         /// Those of `slots` that needed what is dropped, in their order.
         package var lostSlots: [UInt64]
+
+        package init(through: UInt64?, lostSlots: [UInt64]) {
+            self.through = through
+            self.lostSlots = lostSlots
+        }
     }
 
     /// What may be dropped: whole files, oldest first, never the newest. A file goes when every slot has it and it is

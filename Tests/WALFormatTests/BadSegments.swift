@@ -41,8 +41,8 @@ enum BadSegments {
         header("raw-bytes-beyond-limit", .limit("raw bytes of a segment", value: 48 << 20 + 1, limit: 48 << 20)) {
             $0.set(UInt64(48 << 20 + 1), at: 88)
         },
-        header("stored-bytes-beyond-bound", .limit("stored bytes of a segment", value: 33, limit: 32)) {
-            $0.set(UInt64(33), at: 96)
+        header("stored-bytes-beyond-bound", .limit("stored bytes of a segment", value: 32, limit: 31)) {
+            $0.set(UInt64(32), at: 96)
         },
         header("entries-beyond-limit", .limit("entries of a segment", value: 4_000_001, limit: 4_000_000)) {
             $0.set(UInt32(4_000_001), at: 104)
@@ -58,7 +58,7 @@ enum BadSegments {
         Sample("torn-header", cut(127), .truncated(what: "segment header", needed: 128, available: 127)),
     ]
 
-    /// The root's 16 bytes in one block: 32 stored.
+    /// The root's 15 bytes in one block: 31 stored.
     private static func header(
         _ name: String, _ error: FormatError, _ change: (inout SegmentDraft) -> Void
     ) -> Sample {
@@ -85,23 +85,21 @@ enum BadSegments {
         block("block-raw-zero", .limit("raw bytes of a block", value: 0, limit: 1 << 20)) {
             $0.blocks[0].start.replaceSubrange(8..<12, with: [0, 0, 0, 0])
         },
-        block("block-stored-differs", .value(what: "stored bytes of a block", 16)) { $0.blocks[0].start[8] = 17 },
-        block("block-does-not-shrink", .value(what: "stored bytes of a block", 16)) { $0.blocks[0].start[0] = 1 },
-        block("block-beyond-segment", .truncated(what: "segment", needed: 24, available: 16)) {
+        block("block-stored-differs", .value(what: "stored bytes of a block", 15)) { $0.blocks[0].start[8] = 16 },
+        block("block-does-not-shrink", .value(what: "stored bytes of a block", 15)) { $0.blocks[0].start[0] = 1 },
+        block("block-beyond-segment", .truncated(what: "segment", needed: 24, available: 15)) {
             $0.blocks[0].start[4] = 24
             $0.blocks[0].start[8] = 24
         },
-        block("blocks-too-short", .trailing(what: "segment", bytes: 4)) {
-            $0.blocks[0].start[4] = 12
-            $0.blocks[0].start[8] = 12
-        },
-        block("raw-bytes-sum", .value(what: "raw bytes of a segment", 16)) { $0.set(UInt64(17), at: 88) },
-        compressed("zlib-garbage", Z_DATA_ERROR) { $0.replaceSubrange(0..<8, with: [UInt8](repeating: 0x55, count: 8)) },
-        compressed("zlib-checksum", Z_DATA_ERROR) { $0[$0.count - 1] ^= 1 },
-        compressed("zlib-unfinished", Z_DATA_ERROR) { $0.removeLast() },
-        compressed("zlib-trailing", Z_DATA_ERROR) { $0.append(0) },
-        compressed("zlib-too-short", Z_DATA_ERROR, rawBytes: 1001) { _ in },
-        compressed("zlib-too-long", Z_BUF_ERROR, rawBytes: 999) { _ in },
+        block("raw-bytes-sum", .value(what: "raw bytes of a segment", 15)) { $0.set(UInt64(17), at: 88) },
+        Sample(
+            "blocks-too-short", compressed { $0.stray = [1, 2, 3] }, .trailing(what: "segment", bytes: 3)),
+        zlib("zlib-garbage", Z_DATA_ERROR) { $0.replaceSubrange(0..<8, with: [UInt8](repeating: 0x55, count: 8)) },
+        zlib("zlib-checksum", Z_DATA_ERROR) { $0[$0.count - 1] ^= 1 },
+        zlib("zlib-unfinished", Z_BUF_ERROR) { $0.removeLast() },
+        zlib("zlib-trailing", Z_DATA_ERROR) { $0.append(0) },
+        zlib("zlib-too-short", Z_DATA_ERROR, rawBytes: 1001) { _ in },
+        zlib("zlib-too-long", Z_BUF_ERROR, rawBytes: 999) { _ in },
     ]
 
     private static func block(
@@ -110,24 +108,31 @@ enum BadSegments {
         header(name, error, change)
     }
 
-    /// 1,000 bytes, a symlink's entry, as one zlib block of level 0: every libz writes the same.
-    private static func compressed(
+    private static func zlib(
         _ name: String, _ code: Int32, rawBytes: Int = 1000, _ change: (inout [UInt8]) -> Void
     ) -> Sample {
-        var raw = ChangeWriter()
-        raw.symlink(2, .sample, target: [UInt8](repeating: 0x61, count: 988))
-        var stored = fixedZeros(raw.body.bytes)
-        change(&stored)
-        var draft = SegmentDraft(raw: [], entryCount: 1)
-        draft.blocks = [SegmentDraft.Block(codec: Codec.zlib.rawValue, rawBytes: rawBytes, stored: stored)]
-        draft.fit()
-        return Sample(name, draft.sealed(), .codec(what: "compressed block", code: code))
+        let bytes = compressed { draft in
+            change(&draft.blocks[0].stored)
+            draft.blocks[0] = SegmentDraft.Block(
+                codec: Codec.zlib.rawValue, rawBytes: rawBytes, stored: draft.blocks[0].stored)
+        }
+        return Sample(name, bytes, .codec(what: "compressed block", code: code))
     }
 
-    private static func fixedZeros(_ raw: [UInt8]) -> [UInt8] {
-        precondition(raw.count == 1000)
-        return raw.withUnsafeBytes { Deflate.compress($0, level: 9)! }
+    /// One zlib block of 1,000 bytes: the entry of a symlink to 983 times `a`.
+    private static func compressed(_ change: (inout SegmentDraft) -> Void) -> [UInt8] {
+        var draft = SegmentDraft(raw: [], entryCount: 1)
+        draft.blocks = [SegmentDraft.Block(codec: Codec.zlib.rawValue, rawBytes: 1000, stored: longSymlink)]
+        change(&draft)
+        draft.fit()
+        return draft.sealed()
     }
+
+    /// Compressed once and for all: another libz would make other bytes of it.
+    private static let longSymlink: [UInt8] = [
+        0x78, 0xDA, 0x63, 0x64, 0x62, 0x7E, 0xCB, 0xFC, 0x82, 0xFD, 0x05, 0x7B, 0xC3, 0x91, 0xF9, 0x57, 0x79, 0x18,
+        0xAE, 0xB3, 0x27, 0x8E, 0x82, 0x51, 0x30, 0x0A, 0x86, 0x1B, 0x00, 0x00, 0x08, 0x3C, 0x7A, 0xFD,
+    ]
 
     // MARK: Trailer
 

@@ -9,6 +9,7 @@ import WALTestKit
     private let metadataBytes: [UInt8] = [0xA4, 0x03, 0xE8, 0x07, 0x64, 0x01, 0xAC, 0x02]
     private let digest = Digest(high: 0x0001_0203_0405_0607, low: 0x0809_0A0B_0C0D_0E0F)
     private let digestBytes = [UInt8](0...15)
+    private let data: [UInt8] = [0xAA, 0xBB]
 
     @Test func entriesWithoutContent() {
         var writer = ChangeWriter()
@@ -29,7 +30,7 @@ import WALTestKit
     @Test func file() {
         var writer = ChangeWriter()
         writer.beginFile(2, metadata, sources: [ContentSource(object: 7, content: digest)])
-        [0xAA, 0xBB].withUnsafeBytes { writer.data($0) }
+        data.withUnsafeBytes { writer.data($0) }
         writer.hole(256)
         writer.copy(source: 0, offset: 5, length: 128)
         writer.fetch(ContentBlock(length: 200, digest: digest))
@@ -49,7 +50,7 @@ import WALTestKit
         let mark = writer.mark
         let before = writer.body.bytes
         writer.beginFile(2, metadata, sources: [])
-        [1, 2, 3].withUnsafeBytes { writer.data($0) }
+        data.withUnsafeBytes { writer.data($0) }
         writer.rollback(to: mark)
         #expect(writer.body.bytes == before)
         #expect(writer.entryCount == 1)
@@ -57,12 +58,5 @@ import WALTestKit
         #expect(writer.body.bytes == [5, 1, 5, 2])
         writer.removeAll()
         #expect(writer.isEmpty && writer.rawBytes == 0)
-    }
-}
-
-extension [UInt8] {
-    /// The elements' bytes, also of a literal.
-    fileprivate func withUnsafeBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
-        withUnsafeBufferPointer { body(UnsafeRawBufferPointer($0)) }
     }
 }

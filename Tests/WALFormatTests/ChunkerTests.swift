@@ -63,7 +63,8 @@ import WALTestKit
     /// The table comes from a fixed seed: every host and every run cuts the same content alike.
     @Test func cutsOfKnownContent() {
         var random = SeededRandom(seed: 1)
-        #expect(Array(cuts(random.bytes(1 << 20)).prefix(6)) == [0, 0, 0, 0, 0, 0])
+        let lengths = cuts(random.bytes(1 << 20))
+        #expect(Array(lengths.prefix(6)) == [20897, 78340, 84248, 19330, 71686, 62814])
     }
 
     @Test(arguments: [UInt8(0), 1, 0x20, 0x7F, 0x80, 0xFF])

@@ -18,12 +18,16 @@ struct SegmentDraft {
             self.stored = stored
         }
 
-        var rawBytes: UInt32 { UInt32(littleEndian: start.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 8, as: UInt32.self) }) }
+        var rawBytes: UInt32 {
+            UInt32(littleEndian: start.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 8, as: UInt32.self) })
+        }
     }
 
     /// All 128 bytes; the last four are written by ``sealed()``.
     var header: [UInt8]
     var blocks: [Block]
+    /// Bytes between the last block and the trailer.
+    var stray: [UInt8] = []
     var headerChecksumFlip: UInt32 = 0
     var trailerMagic = SegmentTrailer.magic
     var bodyDigestFlip: UInt64 = 0
@@ -60,10 +64,10 @@ struct SegmentDraft {
         withUnsafeBytes(of: value.littleEndian) { header.replaceSubrange(offset..<offset + $0.count, with: $0) }
     }
 
-    /// The header's sizes and number of blocks become those of the blocks.
+    /// The header's sizes and number of blocks become those of the blocks and the stray bytes.
     mutating func fit() {
         set(blocks.reduce(0) { $0 + UInt64($1.rawBytes) }, at: 88)
-        set(blocks.reduce(0) { $0 + UInt64(BlockHeader.byteCount + $1.stored.count) }, at: 96)
+        set(blocks.reduce(UInt64(stray.count)) { $0 + UInt64(BlockHeader.byteCount + $1.stored.count) }, at: 96)
         set(UInt32(blocks.count), at: 108)
     }
 
@@ -82,6 +86,7 @@ struct SegmentDraft {
             body.raw(block.stored)
         }
 
+        body.raw(stray)
         var digest = Digest(of: body.bytes)
         digest.low ^= bodyDigestFlip
         var chain = SegmentTrailer(header: header.bytes, bodyDigest: digest).chain

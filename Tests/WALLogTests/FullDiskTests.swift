@@ -7,36 +7,27 @@ import WALTestKit
 
 /// Real file systems, mounted for the test: only root may.
 @Suite(.enabled(if: isRoot, "mounting needs root"), .serialized) struct FullDiskTests {
-    /// Mounts at a path of its own, and unmounts what is there in the end.
-    private final class Mount {
+    /// Mounts at a path of its own, and unmounts when `body` has returned and all that it opened is closed.
+    private func mounted(_ arguments: String..., body: (_ path: String) throws -> Void) throws {
         let path = "/tmp/wallog-mount-\(UInt64.random(in: 0...UInt64.max))"
-
-        init(_ arguments: [String]) throws {
-            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-            let process = Process()
-            process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-            process.arguments = ["mount"] + arguments + [path]
-            try process.run()
-            process.waitUntilExit()
-            try #require(process.terminationStatus == 0, "cannot mount")
-        }
-
-        deinit {
-            #expect(throws: Never.self) { try run("umount", path) }
-            rmdir(path)
-        }
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        defer { rmdir(path) }
+        try run(["mount"] + arguments + [path])
+        defer { #expect(throws: Never.self) { try run(["umount", path]) } }
+        try body(path)
     }
 
     @Test func aFullDiskTakesTheAppendBackAndGoesOnLater() throws {
-        let mount = try Mount(["-t", "tmpfs", "-o", "size=512k", "wallog-tests"])
-        try fillAndGoOn(on: mount, rollBytes: Limits.logFileBytes, batch: 1)
-        try fillAndGoOn(on: mount, rollBytes: Limits.logFileBytes, batch: 7)
-        try fillAndGoOn(on: mount, rollBytes: 60_000, batch: 1)
-        try fillAndGoOn(on: mount, rollBytes: 60_000, batch: 7)
+        try mounted("-t", "tmpfs", "-o", "size=512k", "wallog-tests") { path in
+            for rollBytes in [Limits.logFileBytes, 60_000] {
+                try fillAndGoOn(in: path, rollBytes: rollBytes, batch: 1)
+                try fillAndGoOn(in: path, rollBytes: rollBytes, batch: 7)
+            }
+        }
     }
 
-    private func fillAndGoOn(on mount: Mount, rollBytes: UInt64, batch: Int) throws {
-        let folder = try LogFolder(parent: mount.path)
+    private func fillAndGoOn(in path: String, rollBytes: UInt64, batch: Int) throws {
+        let folder = try LogFolder(parent: path)
         defer { try? FileManager.default.removeItem(atPath: folder.path) }
         var source = SegmentSource()
         do {
@@ -80,31 +71,34 @@ import WALTestKit
     @Test func whatWasSyncedSurvivesThePowerFailure() throws {
         let images = try LogFolder()
         let disk = images.path + "/disk"
-        try run("truncate", "-s", "24M", disk)
-        try run("mkfs.ext4", "-q", "-O", "^metadata_csum_seed", disk)
-        let mount = try Mount(["-o", "loop", disk])
-        let folder = try LogFolder(parent: mount.path)
-        // The folder itself is not the log's to make durable.
-        try run("sync", "-f", folder.path)
-        var source = SegmentSource()
-        let (writer, _) = try folder.open(rollBytes: 20_000)
-        for round in 0..<6 {
-            for _ in 0..<4 { try writer.append(source.next(content: 3000)) }
-            try writer.sync()
-            let durable = source.made
-            try writer.append(source.next(content: 3000))
-            let image = images.path + "/image"
-            try run("cp", disk, image)
-            do {
-                let after = try Mount(["-o", "loop", image])
-                let crashed = LogFolder(
-                    existing: after.path + "/" + (folder.path as NSString).lastPathComponent)
-                let (reopened, _) = try crashed.open(rollBytes: 20_000)
-                let survived = try reopened.view.readAll().map(\.bytes)
-                #expect(survived.count >= durable.count, "round \(round): durable segments are lost")
+        try run(["truncate", "-s", "24M", disk])
+        try run(["mkfs.ext4", "-q", disk])
+        try mounted("-o", "loop", disk) { path in
+            let folder = try LogFolder(parent: path)
+            // The folder itself is not the log's to make durable.
+            try run(["sync", "-f", folder.path])
+            var source = SegmentSource()
+            let (writer, _) = try folder.open(rollBytes: 20_000)
+            for round in 0..<6 {
+                for _ in 0..<4 { try writer.append(source.next(content: 3000)) }
+                try writer.sync()
+                let durable = source.made.count
+                try writer.append(source.next(content: 3000))
+                let image = images.path + "/image"
+                try run(["cp", disk, image])
+                let survived = try survivors(image, folder: (folder.path as NSString).lastPathComponent)
+                #expect(survived.count >= durable, "round \(round): durable segments are lost")
                 #expect(survived == source.made.prefix(survived.count).map(\.bytes))
             }
-            try FileManager.default.removeItem(atPath: image)
         }
+    }
+
+    private func survivors(_ image: String, folder: String) throws -> [[UInt8]] {
+        var survived: [[UInt8]] = []
+        try mounted("-o", "loop", image) { path in
+            let (writer, _) = try LogFolder(existing: path + "/" + folder).open()
+            survived = try writer.view.readAll().map(\.bytes)
+        }
+        return survived
     }
 }

@@ -86,9 +86,6 @@ import WALTestKit
 
         var skipped = source
         #expect(throws: LogError.notNext(seq: 4, .seq(expected: 3, actual: 4))) { try writer.append(skipped.next()) }
-        #expect(throws: LogError.notNext(seq: 4, .seq(expected: 3, actual: 4))) {
-            try writer.append([skipped.next()].map { _ in skipped.made[skipped.made.count - 2] })
-        }
         var old = before
         old.epoch = 2
         #expect(throws: LogError.notNext(seq: 3, .epoch(atLeast: 3, actual: 2))) { try writer.append(old.next()) }
@@ -145,7 +142,7 @@ import WALTestKit
         try writer.append(source.next())
         try writer.sync()
         try writer.append(source.next())
-        let descriptor = try #require(writableDescriptor(of: folder.path + "/log/00000000000000000001.log"))
+        let descriptor = try #require(try writableDescriptor(of: folder.path + "/log/00000000000000000001.log"))
         // A pipe cannot be synced: EINVAL, as fdatasync(2) says.
         let original = dup(descriptor)
         var pipes: [Int32] = [0, 0]
@@ -153,9 +150,9 @@ import WALTestKit
         defer { for each in pipes + [original] { close(each) } }
         try #require(dup2(pipes[1], descriptor) == descriptor)
 
-        let error = #expect(throws: LogError.self) { try writer.sync() }
+        let error = try #require(#expect(throws: LogError.self) { try writer.sync() })
         guard case .failed("00000000000000000001.log", let cause) = error else {
-            Issue.record("\(String(describing: error))")
+            Issue.record("\(error)")
             return
         }
         #expect(cause.call == "fdatasync" && cause.code == Errno.invalid)

@@ -143,7 +143,7 @@ extension LogView {
 }
 
 /// Runs a program and demands that it succeeds.
-func run(_ arguments: String...) throws {
+func run(_ arguments: [String]) throws {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     process.arguments = arguments

@@ -1,0 +1,68 @@
+import WALFormat
+
+/// The 16 bytes before every payload (walship-protocol(7), "Frames").
+package struct FrameHeader: Hashable, Sendable {
+    package static let byteCount = 16
+
+    /// Bytes of the payload.
+    package var length: UInt32
+    package var type: MessageType
+    /// The sender's epoch.
+    package var epoch: UInt64
+
+    package init(length: UInt32, type: MessageType, epoch: UInt64) {
+        self.length = length
+        self.type = type
+        self.epoch = epoch
+    }
+
+    package func encoded() -> [UInt8] {
+        var writer = ByteWriter(reserving: FrameHeader.byteCount)
+        writer.integer(length)
+        writer.integer(type.rawValue)
+        writer.raw([0, 0, 0])
+        writer.integer(epoch)
+        return writer.bytes
+    }
+
+    /// Reads the first 16 of `bytes`. The length is checked against the limit of its type, so that nothing is reserved
+    /// for a frame that cannot be.
+    package init(decoding bytes: UnsafeRawBufferPointer) throws(FormatError) {
+        var reader = ByteReader(bytes, what: "frame header")
+        length = try reader.integer(UInt32.self)
+        let code = try reader.integer(UInt8.self)
+        guard let type = MessageType(rawValue: code) else { throw .value(what: "type of a frame", UInt64(code)) }
+        self.type = type
+        guard try reader.take(3).allSatisfy({ $0 == 0 }) else { throw .value(what: "reserved bytes of a frame", 1) }
+        epoch = try reader.integer(UInt64.self)
+        guard UInt64(length) <= UInt64(type.maxPayloadBytes) else {
+            throw .limit("bytes of a \(type) frame", value: UInt64(length), limit: UInt64(type.maxPayloadBytes))
+        }
+    }
+}
+
+package enum MessageType: UInt8, Sendable {
+    case hello = 1
+    case welcome = 2
+    case refuse = 3
+    case segmentPart = 4
+    case ack = 5
+    case heartbeat = 6
+    case syncBegin = 7
+    case syncEntries = 8
+    case syncEnd = 9
+    case syncDone = 10
+    case want = 11
+    case block = 12
+    case request = 13
+    case response = 14
+
+    package var maxPayloadBytes: Int {
+        switch self {
+        case .hello, .welcome, .refuse: Limits.maxHandshakeBytes
+        case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
+        case .segmentPart, .syncEntries, .block, .want: Limits.maxFrameBytes
+        case .request, .response: Limits.maxControlBytes
+        }
+    }
+}

@@ -1,0 +1,217 @@
+import WALFormat
+
+/// Everything that is said on a connection (walship-protocol(7), "Messages").
+package enum Message: Hashable, Sendable {
+    case hello(Hello)
+    case welcome(Welcome)
+    case refuse(Refusal)
+    case segmentPart(SegmentPart)
+    case ack(Ack)
+    case heartbeat(Heartbeat)
+    case syncBegin(SyncBegin)
+    case syncEntries(SyncEntries)
+    case syncEnd
+    /// The receiver holds the tree as of this position and wants the log from there.
+    case syncDone(Position)
+    case want([BlockRequest])
+    case block(BlockAnswer)
+    /// JSON, from a client to a node and back.
+    case request([UInt8])
+    case response([UInt8])
+}
+
+/// The first frame of either side.
+package struct Hello: Hashable, Sendable {
+    package static let protocolVersion: UInt16 = 1
+
+    package enum Role: UInt8, Sendable {
+        case sender = 1
+        case receiver = 2
+        case control = 3
+    }
+
+    package struct Flags: OptionSet, Hashable, Sendable {
+        package let rawValue: UInt8
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+        /// The receiver holds nothing: send everything with its content.
+        package static let empty = Flags(rawValue: 1)
+        /// The receiver cannot go on from its position and must reconcile.
+        package static let needsSync = Flags(rawValue: 2)
+    }
+
+    package var version: UInt16
+    package var role: Role
+    package var flags: Flags
+    package var node: String
+    /// `HistoryID.none` for a receiver that has none yet.
+    package var history: HistoryID
+    package var promisedEpoch: UInt64
+    /// Where the log of this side ends.
+    package var position: Position
+    /// Bytes that the receiver already holds of the segment after `position`: its header and whole blocks.
+    package var partialBytes: UInt64
+
+    package init(
+        role: Role, flags: Flags = [], node: String, history: HistoryID, promisedEpoch: UInt64, position: Position,
+        partialBytes: UInt64 = 0
+    ) {
+        version = Hello.protocolVersion
+        self.role = role
+        self.flags = flags
+        self.node = node
+        self.history = history
+        self.promisedEpoch = promisedEpoch
+        self.position = position
+        self.partialBytes = partialBytes
+    }
+}
+
+/// The sender's answer to a receiver's hello.
+package struct Welcome: Hashable, Sendable {
+    package enum Way: UInt8, Sendable {
+        /// The log goes on after the receiver's position.
+        case stream = 1
+        /// A reconcile comes first: every object with its digests, content on demand.
+        case list = 2
+        /// The same with all content, for a receiver that holds nothing.
+        case everything = 3
+    }
+
+    package var way: Way
+    package var history: HistoryID
+    /// Bytes of the segment that the receiver holds in part: how many of them are kept.
+    package var resumedBytes: UInt64
+
+    package init(way: Way, history: HistoryID, resumedBytes: UInt64) {
+        self.way = way
+        self.history = history
+        self.resumedBytes = resumedBytes
+    }
+}
+
+/// Why a handshake ends, or a connection at any later point.
+package struct Refusal: Hashable, Sendable, Error {
+    package enum Code: UInt8, Sendable {
+        case redirect = 1
+        case fenced = 2
+        case diverged = 3
+        case unknownHistory = 4
+        case version = 5
+        case busy = 6
+        case unauthorized = 7
+        case malformed = 8
+    }
+
+    package var code: Code
+    package var text: String
+
+    package init(_ code: Code, _ text: String) {
+        self.code = code
+        self.text = text
+    }
+}
+
+/// A piece of a segment as it stands in the log.
+package struct SegmentPart: Hashable, Sendable {
+    package var seq: UInt64
+    /// Where the piece begins in the segment, and how long the whole is, in bytes.
+    package var offset: UInt64
+    package var total: UInt64
+    package var bytes: [UInt8]
+
+    package init(seq: UInt64, offset: UInt64, total: UInt64, bytes: [UInt8]) {
+        self.seq = seq
+        self.offset = offset
+        self.total = total
+        self.bytes = bytes
+    }
+}
+
+package struct Ack: Hashable, Sendable {
+    package var received: UInt64
+    package var durable: UInt64
+    package var applied: UInt64
+    /// Bytes of segments, and of entries and blocks of a sync, taken off the connection since it began.
+    package var consumedBytes: UInt64
+    package var isSyncing: Bool
+    /// Nanoseconds since 1970 on the receiver's clock.
+    package var clock: Int64
+
+    package init(
+        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool, clock: Int64
+    ) {
+        self.received = received
+        self.durable = durable
+        self.applied = applied
+        self.consumedBytes = consumedBytes
+        self.isSyncing = isSyncing
+        self.clock = clock
+    }
+}
+
+package struct Heartbeat: Hashable, Sendable {
+    /// The end of the sender's log, and when it was captured.
+    package var position: Position
+    package var captureTime: Int64
+    package var clock: Int64
+
+    package init(position: Position, captureTime: Int64, clock: Int64) {
+        self.position = position
+        self.captureTime = captureTime
+        self.clock = clock
+    }
+}
+
+package struct SyncBegin: Hashable, Sendable {
+    package var position: Position
+    package var treeDigest: Digest
+    package var lastObject: ObjectID
+    package var objectCount: UInt64
+    package var contentBytes: UInt64
+
+    package init(
+        position: Position, treeDigest: Digest, lastObject: ObjectID, objectCount: UInt64, contentBytes: UInt64
+    ) {
+        self.position = position
+        self.treeDigest = treeDigest
+        self.lastObject = lastObject
+        self.objectCount = objectCount
+        self.contentBytes = contentBytes
+    }
+}
+
+/// Entries as in a segment's body, parents before what is in them.
+package struct SyncEntries: Hashable, Sendable {
+    package var count: UInt32
+    package var codec: Codec
+    package var rawBytes: UInt32
+    package var bytes: [UInt8]
+
+    package init(count: UInt32, codec: Codec, rawBytes: UInt32, bytes: [UInt8]) {
+        self.count = count
+        self.codec = codec
+        self.rawBytes = rawBytes
+        self.bytes = bytes
+    }
+}
+
+package struct BlockAnswer: Hashable, Sendable {
+    package var object: ObjectID
+    package var offset: UInt64
+    package var rawBytes: UInt32
+    package var codec: Codec
+    /// The sender's file holds other bytes by now.
+    package var isGone: Bool
+    package var bytes: [UInt8]
+
+    package init(
+        object: ObjectID, offset: UInt64, rawBytes: UInt32, codec: Codec, isGone: Bool, bytes: [UInt8]
+    ) {
+        self.object = object
+        self.offset = offset
+        self.rawBytes = rawBytes
+        self.codec = codec
+        self.isGone = isGone
+        self.bytes = bytes
+    }
+}

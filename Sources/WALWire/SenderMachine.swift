@@ -1,0 +1,164 @@
+import WALFormat
+
+/// The sender's side of a connection as a value: events in, actions out; no socket, no file, no clock.
+///
+/// ```
+/// awaitingHello ── hello ──▶ streaming ◀── syncDone ── syncing
+///       │                        ▲                        ▲
+///       └────────────────────────┴── by what the log holds┘
+/// any state ── refusal, silence, anything unexpected ──▶ closed
+/// ```
+package struct SenderMachine: Sendable {
+    /// What the sender's log says of a receiver's position.
+    package enum Standing: Sendable {
+        /// It lies on the log, and all that follows is there.
+        case held
+        /// It lies before what the log still holds.
+        case pruned
+        /// The same number with another chain, or beyond the end.
+        case diverged(own: Position)
+    }
+
+    package enum Action: Hashable, Sendable {
+        case send(Message)
+        /// Ship the log from the segment after `seq`, of the first one only what is behind `skipping` bytes.
+        case stream(after: UInt64, skipping: UInt64)
+        case beginSync(withContent: Bool)
+        case answer([BlockRequest])
+        /// What the receiver says of itself.
+        case progress(Ack)
+        /// The peer has promised a higher epoch: this node is deposed.
+        case deposed(epoch: UInt64)
+        case close(String)
+    }
+
+    private enum State: Sendable {
+        case awaitingHello
+        case syncing
+        case streaming
+        case closed
+    }
+
+    private var state = State.awaitingHello
+    private let history: HistoryID
+    private let epoch: UInt64
+    package private(set) var peer: Hello?
+    private var lastHeard: UInt64
+    private var lastSent: UInt64
+    /// Bytes put on the connection that count against the window, and how many of them were taken off it.
+    private var sentBytes: UInt64 = 0
+    private var consumedBytes: UInt64 = 0
+
+    package static let heartbeatNanoseconds: UInt64 = 2_000_000_000
+    package static let silenceNanoseconds: UInt64 = 15_000_000_000
+    package static let handshakeNanoseconds = UInt64(Limits.handshakeSeconds) * 1_000_000_000
+
+    /// `now` is monotonic nanoseconds here and below.
+    package init(history: HistoryID, epoch: UInt64, now: UInt64) {
+        self.history = history
+        self.epoch = epoch
+        lastHeard = now
+        lastSent = now
+    }
+
+    package var isStreaming: Bool { if case .streaming = state { true } else { false } }
+
+    /// Room for another piece: what is not consumed stays below the window, but one piece may always be under way.
+    package var canSend: Bool {
+        sentBytes - min(consumedBytes, sentBytes) < UInt64(Limits.sendWindowBytes)
+    }
+
+    package mutating func sent(bytes: Int, now: UInt64) {
+        sentBytes += UInt64(bytes)
+        lastSent = now
+    }
+
+    /// `standing` is asked at most once, for the receiver's position.
+    package mutating func received(
+        _ message: Message, now: UInt64, standing: (Position) -> Standing
+    ) -> [Action] {
+        lastHeard = now
+        switch (state, message) {
+        case (.closed, _): return []
+        case (.awaitingHello, .hello(let hello)): return greet(hello, standing)
+        case (.syncing, .syncDone(let position)):
+            guard case .held = standing(position) else {
+                return refuse(Refusal(.busy, "the log does not hold \(position.short) any more; connect again"))
+            }
+            state = .streaming
+            return [.stream(after: position.seq, skipping: 0)]
+        case (.syncing, .ack(let ack)), (.streaming, .ack(let ack)):
+            consumedBytes = max(consumedBytes, ack.consumedBytes)
+            return [.progress(ack)]
+        case (.syncing, .want(let requests)), (.streaming, .want(let requests)): return [.answer(requests)]
+        case (_, .refuse(let refusal)):
+            state = .closed
+            return [.close("\(refusal.code): \(refusal.text)")]
+        case (.awaitingHello, _), (.syncing, _), (.streaming, _):
+            return refuse(Refusal(.malformed, "unexpected \(message.type) frame"))
+        }
+    }
+
+    private mutating func greet(_ hello: Hello, _ standing: (Position) -> Standing) -> [Action] {
+        peer = hello
+        guard hello.role == .receiver else {
+            return refuse(Refusal(.malformed, "a sender speaks to receivers, not to a \(hello.role)"))
+        }
+        if hello.promisedEpoch > epoch {
+            state = .closed
+            let refusal = Refusal(.fenced, "epoch \(epoch) is below the promised \(hello.promisedEpoch)")
+            return [.send(.refuse(refusal)), .deposed(epoch: hello.promisedEpoch), .close(refusal.text)]
+        }
+        if hello.history == .none || hello.flags.contains(.empty) { return sync(hello) }
+        guard hello.history == history else {
+            return refuse(
+                Refusal(
+                    .unknownHistory,
+                    "the replica belongs to history \(hello.history), this primary is \(history)"))
+        }
+        if hello.flags.contains(.needsSync) || hello.position.seq == 0 { return sync(hello) }
+        switch standing(hello.position) {
+        case .held:
+            state = .streaming
+            let welcome = Welcome(way: .stream, history: history, resumedBytes: hello.partialBytes)
+            return [.send(.welcome(welcome)), .stream(after: hello.position.seq, skipping: hello.partialBytes)]
+        case .pruned: return sync(hello)
+        case .diverged(let own):
+            return refuse(
+                Refusal(
+                    .diverged,
+                    "the replica is at \(hello.position), which is not on this history, now at \(own)"))
+        }
+    }
+
+    private mutating func sync(_ hello: Hello) -> [Action] {
+        state = .syncing
+        let withContent = hello.flags.contains(.empty)
+        let welcome = Welcome(way: withContent ? .everything : .list, history: history, resumedBytes: 0)
+        return [.send(.welcome(welcome)), .beginSync(withContent: withContent)]
+    }
+
+    package mutating func refuse(_ refusal: Refusal) -> [Action] {
+        state = .closed
+        return [.send(.refuse(refusal)), .close(refusal.text)]
+    }
+
+    /// Call about once a second: says when a heartbeat is due and when the peer is to be taken for dead.
+    package mutating func tick(now: UInt64, heartbeat: () -> Heartbeat) -> [Action] {
+        switch state {
+        case .closed: return []
+        case .awaitingHello:
+            guard now - lastHeard > Self.handshakeNanoseconds else { return [] }
+            state = .closed
+            return [.close("no hello within \(Limits.handshakeSeconds) s")]
+        case .syncing, .streaming:
+            if now - lastHeard > Self.silenceNanoseconds {
+                state = .closed
+                return [.close("nothing heard for \(Self.silenceNanoseconds / 1_000_000_000) s")]
+            }
+            guard now - lastSent >= Self.heartbeatNanoseconds else { return [] }
+            lastSent = now
+            return [.send(.heartbeat(heartbeat()))]
+        }
+    }
+}
