@@ -11,11 +11,11 @@ import WALSystem
 ///
 /// The batch before is durable by then: the `syncfs` of step 2 covers its renames too, so one journal is enough.
 package final class Applier {
-    private let catalog: Catalog
-    private let staging: Directory
+    let catalog: Catalog
+    let staging: Directory
     package let quarantine: Quarantine
     /// Only root can give files away; others keep the owner in the catalog only.
-    private let setsOwner: Bool
+    let setsOwner: Bool
     /// The tree's root, or the hidden one of a first sync.
     package var root: Directory
     /// See ``Stager``.
@@ -68,22 +68,20 @@ package final class Applier {
         let bodies = sets.map(\.body)
         try catalog.write(durably: true) { transaction in
             var fold = Fold(transaction)
-            let disk = DiskTree(root: root, staging: staging, catalog: transaction, oldPlaces: [:])
-            let stager = Stager(
-                disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden)
+            let stager = makeStager(transaction, bodies: bodies, blocks: blocks)
             for (index, set) in sets.enumerated() {
                 for change in set.changes {
                     try fold.apply(change, set: index, body: set.body, seq: set.position.seq) { fold, object in
-                        disk.oldPlaces = fold.oldPlaces
+                        stager.disk.oldPlaces = fold.oldPlaces
                         try stager.stageEarly(object, &fold)
                     }
                 }
-                guard transaction.state.treeDigest == set.treeDigest else {
+                if let expected = set.treeDigest, transaction.state.treeDigest != expected {
                     throw ApplyError.diverged(
-                        seq: set.position.seq, expected: set.treeDigest, actual: transaction.state.treeDigest)
+                        seq: set.position.seq, expected: expected, actual: transaction.state.treeDigest)
                 }
             }
-            disk.oldPlaces = fold.oldPlaces
+            stager.disk.oldPlaces = fold.oldPlaces
             try stager.stageAll(&fold)
             transaction.state.position = last.position
             transaction.state.lastObject = last.lastObject
@@ -97,6 +95,13 @@ package final class Applier {
         // The patches of the batch before are durable in their files now.
         for patch in stalePatches { try staging.unlink(patch) }
         stalePatches = patches
+    }
+
+    func makeStager(
+        _ transaction: CatalogTransaction, bodies: [[UInt8]], blocks: (any BlockSource)?
+    ) -> Stager {
+        let disk = DiskTree(root: root, staging: staging, catalog: transaction, oldPlaces: [:])
+        return Stager(disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden)
     }
 
     private func makeJournal(_ fold: Fold, _ stager: Stager) -> Journal {

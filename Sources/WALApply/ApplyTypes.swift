@@ -44,10 +44,11 @@ package struct ChangeSet {
     package var body: [UInt8]
     /// The catalog's state after it, and the tree digest that it must come to.
     package var position: Position
-    package var treeDigest: Digest
+    /// nil where only a later set comes to a tree that the primary had.
+    package var treeDigest: Digest?
     package var lastObject: ObjectID
 
-    package init(changes: [Change], body: [UInt8], position: Position, treeDigest: Digest, lastObject: ObjectID) {
+    package init(changes: [Change], body: [UInt8], position: Position, treeDigest: Digest?, lastObject: ObjectID) {
         self.changes = changes
         self.body = body
         self.position = position

@@ -10,7 +10,7 @@ final class Stager {
     /// Rewriting a smaller one costs less than it is worth to show a reader half a patch.
     static let patchBytes: UInt64 = 4 << 20
 
-    private let disk: DiskTree
+    let disk: DiskTree
     private let staging: Directory
     private let bodies: [[UInt8]]
     private let blocks: (any BlockSource)?
@@ -190,6 +190,8 @@ final class Stager {
         if let (directory, name) = place {
             let file = try Self.create(directory, name)
             try fill(file, task, content, fold)
+            // What lacks blocks is not shown, and waits where a later segment finds it.
+            if try fold.catalog.isPending(object) { try directory.rename(name, to: staging, staged) }
             return
         }
         // Built beside what may be its own source, then put in its place.

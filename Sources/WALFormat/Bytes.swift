@@ -60,6 +60,13 @@ package struct ByteWriter {
         bytes.removeAll(keepingCapacity: keepingCapacity)
     }
 
+    /// Replaces what stands at `offset`; the writer must hold that much already.
+    package mutating func overwrite(_ more: [UInt8], at offset: Int) {
+        bytes.withUnsafeMutableBytes { all in
+            UnsafeMutableRawBufferPointer(rebasing: all[offset..<offset + more.count]).copyBytes(from: more)
+        }
+    }
+
     /// Takes back what was appended after `count` was this.
     package mutating func truncate(to count: Int) {
         bytes.removeLast(bytes.count - count)

@@ -55,6 +55,22 @@ package enum Deflate {
         return result
     }
 
+    /// Whether it is worth trying: films and archives do not shrink, and finding that out costs as much as compressing. A
+    /// thirty-second of a large block is looked at, spread over it; what repeats only over longer distances is missed.
+    package static func mayShrink(_ raw: UnsafeRawBufferPointer) -> Bool {
+        let parts = 8
+        let length = 4096
+        guard raw.count >= 8 * parts * length else { return true }
+        var sample: [UInt8] = []
+        sample.reserveCapacity(parts * length)
+        for index in 0..<parts {
+            let start = (raw.count - length) / (parts - 1) * index
+            sample.append(contentsOf: raw[start..<start + length])
+        }
+        guard let stored = sample.withUnsafeBytes({ compress($0, level: 1) }) else { return false }
+        return stored.count < sample.count / 32 * 31
+    }
+
     /// Fills `raw` exactly from all of `stored`; anything else is ``FormatError/codec(what:code:)``.
     package static func decompress(
         _ stored: UnsafeRawBufferPointer, into raw: UnsafeMutableRawBufferPointer

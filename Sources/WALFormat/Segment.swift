@@ -151,32 +151,39 @@ extension Segment {
         // Beyond a limit nobody could read the segment again: better no segment than one that ends the history.
         precondition(UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes, "raw bytes of a segment")
         precondition(changes.entryCount <= Limits.maxSegmentEntries, "entries of a segment")
-        let (blocks, blockCount) = Segment.blocks(of: changes.body.bytes, compression: compression)
+        // The header follows from the blocks behind it: its place is kept free.
+        var writer = ByteWriter(reserving: changes.rawBytes + changes.rawBytes / 1024 + 1024)
+        writer.raw([UInt8](repeating: 0, count: SegmentHeader.byteCount))
+        let blockCount = Segment.appendBlocks(of: changes.body.bytes, compression: compression, to: &writer)
         let header = SegmentHeader(
             flags: context.flags, history: context.history, epoch: context.epoch, seq: context.previous.seq + 1,
             previousChain: context.previous.chain, captureTime: context.captureTime, treeDigest: context.treeDigest,
-            rawBytes: UInt64(changes.rawBytes), storedBytes: UInt64(blocks.count), entryCount: changes.entryCount,
-            blockCount: blockCount, lastObject: context.lastObject)
+            rawBytes: UInt64(changes.rawBytes), storedBytes: UInt64(writer.count - SegmentHeader.byteCount),
+            entryCount: changes.entryCount, blockCount: blockCount, lastObject: context.lastObject)
         let encoded = header.encoded()
-        let trailer = SegmentTrailer(header: encoded, bodyDigest: Digest(of: blocks))
-        var writer = ByteWriter(reserving: Int(header.segmentBytes))
-        writer.raw(encoded)
-        writer.raw(blocks)
+        writer.overwrite(encoded, at: 0)
+        let body = writer.bytes.withUnsafeBytes { all in
+            Digest(of: UnsafeRawBufferPointer(rebasing: all[SegmentHeader.byteCount...]))
+        }
+        let trailer = SegmentTrailer(header: encoded, bodyDigest: body)
         writer.raw(trailer.encoded())
         self.header = header
         self.chain = trailer.chain
         self.bytes = writer.bytes
     }
 
-    private static func blocks(of raw: [UInt8], compression: Compression) -> (bytes: [UInt8], count: UInt32) {
-        var writer = ByteWriter(reserving: raw.count / 2 + BlockHeader.byteCount)
+    private static func appendBlocks(
+        of raw: [UInt8], compression: Compression, to writer: inout ByteWriter
+    ) -> UInt32 {
         var count: UInt32 = 0
         raw.withUnsafeBytes { all in
             var offset = 0
             while offset < all.count {
                 let length = min(Limits.maxBlockBytes, all.count - offset)
                 let part = UnsafeRawBufferPointer(rebasing: all[offset..<offset + length])
-                if case .zlib(let level) = compression, let stored = Deflate.compress(part, level: level) {
+                if case .zlib(let level) = compression, Deflate.mayShrink(part),
+                    let stored = Deflate.compress(part, level: level)
+                {
                     stored.withUnsafeBytes { bytes in
                         writer.raw(BlockHeader.encoded(codec: .zlib, rawBytes: length, stored: bytes))
                         writer.raw(bytes)
@@ -189,6 +196,6 @@ extension Segment {
                 count += 1
             }
         }
-        return (writer.bytes, count)
+        return count
     }
 }

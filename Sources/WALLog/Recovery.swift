@@ -30,8 +30,9 @@ import WALSystem
 //    they are not torn.
 // 7. After the cut no segment is left in the newest file: the file is removed.
 //
-// Case 4 cannot be told from rot in the very last segment. (leveldb and etcd have the same limit: `log_reader.cc`,
-// `wal/decoder.go`.) The copy, the report and the replicas' positions keep it from going unnoticed.
+// Case 4 cannot be told from rot in the very last segment. etcd does it by sectors that are all zeros
+// (`wal/decoder.go`, `isTornEntry`), for which sectors must be written whole. Here the copy, the report and the
+// replicas' positions keep such a loss from going unnoticed.
 //
 // Refused means: an error that names file and offset, and nothing on the disk was changed, other files included.
 //

@@ -212,7 +212,8 @@ enum BadSegments {
         entry(
             "copy-offset-overflow", file + [1, 2] + digest + [3, 0] + varint(.max) + [1, 0, 1] + digest,
             .value(what: "offset of a copy", .max)),
-        entry("fetch-without-digest", file + [0, 4, 9] + zero + [0, 9] + digest, .value(what: "digest of a block", 0)),
+        entry(
+            "fetch-without-digest", file + [0, 4, 9] + zero + [0, 9] + digest, .value(what: "digest of a block", 0)),
         entry(
             "fetch-beyond-limit", file + [0, 4] + varint(262_145) + digest,
             .limit("bytes of a block", value: 262_145, limit: 262_144)),

@@ -38,9 +38,10 @@ import WALTestKit
         #expect(table.digest.description == "99aa06d3014798d86001c324468d497f")
     }
 
-    @Test(arguments: [
-        (1, [1]), (1 << 30, [1 << 30]), (1 << 30 + 1, [1 << 30, 1]), (3 << 30, [1 << 30, 1 << 30, 1 << 30]),
-    ] as [(UInt64, [UInt32])])
+    @Test(
+        arguments: [
+            (1, [1]), (1 << 30, [1 << 30]), (1 << 30 + 1, [1 << 30, 1]), (3 << 30, [1 << 30, 1 << 30, 1 << 30]),
+        ] as [(UInt64, [UInt32])])
     func longHoleIsSeveralBlocks(length: UInt64, parts: [UInt32]) {
         var table = BlockTable()
         table.appendHole(length)
@@ -63,18 +64,19 @@ import WALTestKit
         }
     }
 
-    @Test(arguments: [
-        (ContentBlock(length: 0, digest: Digest(of: [])), .value(what: "length of a block", 0)),
-        (ContentBlock(length: 0, digest: .zero), .value(what: "length of a block", 0)),
-        (
-            ContentBlock(length: 262_145, digest: Digest(of: [])),
-            .limit("bytes of a block", value: 262_145, limit: 262_144)
-        ),
-        (
-            ContentBlock(length: 1 << 30 + 1, digest: .zero),
-            .limit("bytes of a block", value: 1 << 30 + 1, limit: 1 << 30)
-        ),
-    ] as [(ContentBlock, FormatError)])
+    @Test(
+        arguments: [
+            (ContentBlock(length: 0, digest: Digest(of: [])), .value(what: "length of a block", 0)),
+            (ContentBlock(length: 0, digest: .zero), .value(what: "length of a block", 0)),
+            (
+                ContentBlock(length: 262_145, digest: Digest(of: [])),
+                .limit("bytes of a block", value: 262_145, limit: 262_144)
+            ),
+            (
+                ContentBlock(length: 1 << 30 + 1, digest: .zero),
+                .limit("bytes of a block", value: 1 << 30 + 1, limit: 1 << 30)
+            ),
+        ] as [(ContentBlock, FormatError)])
     func blockBeyondItsLimitIsRefused(block: ContentBlock, error: FormatError) {
         var table = BlockTable()
         table.append(ContentBlock(length: 1, digest: Digest(of: [])))

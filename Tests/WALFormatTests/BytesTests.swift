@@ -20,10 +20,12 @@ import WALTestKit
         }
     }
 
-    @Test(arguments: [
-        (0, [0x00]), (1, [0x01]), (127, [0x7F]), (128, [0x80, 0x01]), (300, [0xAC, 0x02]), (16384, [0x80, 0x80, 0x01]),
-        (UInt64.max, [UInt8](repeating: 0xFF, count: 9) + [0x01]),
-    ] as [(UInt64, [UInt8])])
+    @Test(
+        arguments: [
+            (0, [0x00]), (1, [0x01]), (127, [0x7F]), (128, [0x80, 0x01]), (300, [0xAC, 0x02]),
+            (16384, [0x80, 0x80, 0x01]),
+            (UInt64.max, [UInt8](repeating: 0xFF, count: 9) + [0x01]),
+        ] as [(UInt64, [UInt8])])
     func varintOfKnownValue(value: UInt64, bytes: [UInt8]) throws {
         var writer = ByteWriter()
         writer.varint(value)
@@ -31,11 +33,12 @@ import WALTestKit
         #expect(try reading(bytes) { reader throws(FormatError) in try reader.varint() } == value)
     }
 
-    @Test(arguments: [
-        (0, [0x00]), (-1, [0x01]), (1, [0x02]), (-64, [0x7F]), (64, [0x80, 0x01]),
-        (Int64.max, [0xFE] + [UInt8](repeating: 0xFF, count: 8) + [0x01]),
-        (Int64.min, [UInt8](repeating: 0xFF, count: 9) + [0x01]),
-    ] as [(Int64, [UInt8])])
+    @Test(
+        arguments: [
+            (0, [0x00]), (-1, [0x01]), (1, [0x02]), (-64, [0x7F]), (64, [0x80, 0x01]),
+            (Int64.max, [0xFE] + [UInt8](repeating: 0xFF, count: 8) + [0x01]),
+            (Int64.min, [UInt8](repeating: 0xFF, count: 9) + [0x01]),
+        ] as [(Int64, [UInt8])])
     func signedVarintOfKnownValue(value: Int64, bytes: [UInt8]) throws {
         var writer = ByteWriter()
         writer.signedVarint(value)
@@ -67,11 +70,12 @@ import WALTestKit
     }
 
     /// One value has one form; 65 bits do not fit.
-    @Test(arguments: [
-        [0x80, 0x00], [0xFF, 0x80, 0x00], [UInt8](repeating: 0x80, count: 9) + [0x00],
-        [UInt8](repeating: 0xFF, count: 9) + [0x02], [UInt8](repeating: 0xFF, count: 9) + [0x81, 0x00],
-        [UInt8](repeating: 0x80, count: 11) + [0x01],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0x80, 0x00], [0xFF, 0x80, 0x00], [UInt8](repeating: 0x80, count: 9) + [0x00],
+            [UInt8](repeating: 0xFF, count: 9) + [0x02], [UInt8](repeating: 0xFF, count: 9) + [0x81, 0x00],
+            [UInt8](repeating: 0x80, count: 11) + [0x01],
+        ] as [[UInt8]])
     func overlongVarintIsRefused(bytes: [UInt8]) {
         #expect {
             try reading(bytes) { reader throws(FormatError) in try reader.varint() }
@@ -128,6 +132,8 @@ import WALTestKit
         struct Refused: Error {}
         #expect(throws: Refused.self) { try writer.append(capacity: 10) { _ in throw Refused() } }
         #expect(writer.bytes == [1, 7, 8])
+        writer.overwrite([9, 9], at: 1)
+        #expect(writer.bytes == [1, 9, 9])
         writer.removeAll(keepingCapacity: true)
         #expect(writer.count == 0)
     }

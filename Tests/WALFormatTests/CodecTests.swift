@@ -4,16 +4,17 @@ import WALFormat
 import WALTestKit
 
 @Suite struct CompressionTests {
-    @Test(arguments: [("none", .none), ("zlib", .standard), ("zlib:1", .zlib(level: 1)), ("zlib:9", .zlib(level: 9))]
-        as [(String, Compression)])
+    @Test(
+        arguments: [("none", .none), ("zlib", .standard), ("zlib:1", .zlib(level: 1)), ("zlib:9", .zlib(level: 9))]
+            as [(String, Compression)])
     func textIsRead(text: String, compression: Compression) throws {
         #expect(try Compression(text: text) == compression)
         #expect(try Compression(text: compression.description) == compression)
     }
 
     @Test(arguments: [
-        "", "zlib:", "zlib:0", "zlib:10", "zlib:-1", "zlib:+5", "zlib:05", "zlib:5:", "zlib: 5", "ZLIB", "zstd", "none:1",
-        ":5", "zlib:\u{665}",
+        "", "zlib:", "zlib:0", "zlib:10", "zlib:-1", "zlib:+5", "zlib:05", "zlib:5:", "zlib: 5", "ZLIB", "zstd",
+        "none:1", ":5", "zlib:\u{665}",
     ])
     func malformedTextIsRefused(text: String) {
         #expect(throws: FormatError.text(what: "compression: none, zlib or zlib:1 to zlib:9", text)) {
@@ -43,6 +44,24 @@ import WALTestKit
             #expect(raw.withUnsafeBytes { Deflate.compress($0, level: 9) } == nil, "\(random.reproduce)")
         }
         #expect([UInt8](repeating: 0, count: 63).withUnsafeBytes { Deflate.compress($0, level: 9) } == nil)
+    }
+
+    @Test func onlyLargeNoiseIsNotTried() {
+        var random = SeededRandom()
+        let noise = random.bytes(Limits.maxBlockBytes)
+        #expect(!noise.withUnsafeBytes { Deflate.mayShrink($0) }, "\(random.reproduce)")
+        #expect(noise[..<200_000].withUnsafeBytes { Deflate.mayShrink($0) }, "\(random.reproduce)")
+        let text = SeededRandom.text(Limits.maxBlockBytes, &random)
+        #expect(text.withUnsafeBytes { Deflate.mayShrink($0) }, "\(random.reproduce)")
+        // A quarter of text in noise is worth it wherever it stands.
+        for start in [0, 300_000, 786_432] {
+            var mixed = noise
+            mixed.replaceSubrange(start..<start + 262_144, with: text[..<262_144])
+            #expect(mixed.withUnsafeBytes { Deflate.mayShrink($0) }, "at \(start), \(random.reproduce)")
+        }
+        for length in 262_144...262_150 {
+            #expect(!noise[..<length].withUnsafeBytes { Deflate.mayShrink($0) }, "\(random.reproduce)")
+        }
     }
 
     @Test func everyByteMustBeUsedAndFilled() throws {

@@ -25,7 +25,7 @@ import WALFormat
         if sample.isCompressed {
             #expect(try segment.rawBody() == (try sample.segment.rawBody()), "\(Fixtures.advice)")
         } else {
-            // Everything after the previous chain's field follows from the libz of the segment before.
+            // The chain before, and with it this one, depends on what libz made of `ok-zlib`.
             var header = segment.header
             header.previousChain = sample.segment.header.previousChain
             #expect(header == sample.segment.header, "\(Fixtures.advice)")

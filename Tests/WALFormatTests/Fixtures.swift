@@ -35,7 +35,8 @@ enum Fixtures {
         for sample in GoodSegments.all {
             let place = try make(folder, sample.name)
             try Data(sample.segment.bytes).write(to: place.appending(path: "segment.wal"))
-            try Data((try sample.segment.described().text + "\n").utf8).write(to: place.appending(path: "expected.json"))
+            try Data((try sample.segment.described().text + "\n").utf8).write(
+                to: place.appending(path: "expected.json"))
         }
         for sample in BadSegments.all {
             let place = try make(folder, sample.name)

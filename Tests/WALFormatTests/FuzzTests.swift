@@ -84,7 +84,8 @@ import WALTestKit
         case 1 where !draft.blocks.isEmpty:
             let block = random.int(in: 0..<draft.blocks.count)
             let offset = random.int(in: 0..<12)
-            draft.blocks[block].start[offset] = random.once(in: 3) ? 0xFF : UInt8(truncatingIfNeeded: random.anyUInt64())
+            draft.blocks[block].start[offset] =
+                random.once(in: 3) ? 0xFF : UInt8(truncatingIfNeeded: random.anyUInt64())
         case 2 where !draft.blocks.isEmpty:
             let block = random.int(in: 0..<draft.blocks.count)
             draft.blocks[block] = draft.blocks.randomElement(using: &random)!

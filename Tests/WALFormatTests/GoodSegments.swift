@@ -95,7 +95,8 @@ private struct HistoryDraft {
         }
         var writer = ChangeWriter()
         writer.file(
-            6, Metadata(mode: 0o6755, uid: .max, gid: 0, mtime: Timestamp(seconds: .min, nanoseconds: 999_999_999)), parts)
+            6, Metadata(mode: 0o6755, uid: .max, gid: 0, mtime: Timestamp(seconds: .min, nanoseconds: 999_999_999)),
+            parts)
         writer.bind(parent: 3, Name("dump.sql"), 6)
         return close("ok-zlib", writer, lastObject: 6, compression: .standard)
     }

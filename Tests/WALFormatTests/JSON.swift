@@ -25,7 +25,8 @@ indirect enum JSON {
 
     /// Control characters never get here: paths are escaped before.
     private static func quoted(_ text: String) -> String {
-        "\"" + text.split(separator: "\\", omittingEmptySubsequences: false).joined(separator: "\\\\")
+        "\""
+            + text.split(separator: "\\", omittingEmptySubsequences: false).joined(separator: "\\\\")
             .split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\\\"") + "\""
     }
 }

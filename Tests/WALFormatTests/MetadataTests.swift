@@ -10,16 +10,17 @@ import WALFormat
         #expect(Kind(rawValue: 4) == nil)
     }
 
-    @Test(arguments: [
-        (Timestamp.zero, 0),
-        (Timestamp(seconds: 1, nanoseconds: 5), 1_000_000_005),
-        (Timestamp(seconds: -1, nanoseconds: 999_999_999), -1),
-        (Timestamp(seconds: 9_223_372_036, nanoseconds: 854_775_807), Int64.max),
-        (Timestamp(seconds: 9_223_372_036, nanoseconds: 854_775_808), Int64.max),
-        (Timestamp(seconds: .max, nanoseconds: 999_999_999), Int64.max),
-        (Timestamp(seconds: -9_223_372_036, nanoseconds: 0), -9_223_372_036_000_000_000),
-        (Timestamp(seconds: .min, nanoseconds: 999_999_999), Int64.min),
-    ] as [(Timestamp, Int64)])
+    @Test(
+        arguments: [
+            (Timestamp.zero, 0),
+            (Timestamp(seconds: 1, nanoseconds: 5), 1_000_000_005),
+            (Timestamp(seconds: -1, nanoseconds: 999_999_999), -1),
+            (Timestamp(seconds: 9_223_372_036, nanoseconds: 854_775_807), Int64.max),
+            (Timestamp(seconds: 9_223_372_036, nanoseconds: 854_775_808), Int64.max),
+            (Timestamp(seconds: .max, nanoseconds: 999_999_999), Int64.max),
+            (Timestamp(seconds: -9_223_372_036, nanoseconds: 0), -9_223_372_036_000_000_000),
+            (Timestamp(seconds: .min, nanoseconds: 999_999_999), Int64.min),
+        ] as [(Timestamp, Int64)])
     func nanosecondsAreHeldAtTheEnds(time: Timestamp, nanoseconds: Int64) {
         #expect(time.clampedNanoseconds == nanoseconds)
     }

@@ -3,19 +3,21 @@ import WALFormat
 import WALTestKit
 
 @Suite struct NameTests {
-    @Test(arguments: [
-        [0x61], [0x2E, 0x61], [0x2E, 0x2E, 0x2E], [0x20], [0x0A], [0x5C], [0xFF, 0xFE], [0x01],
-        [UInt8](repeating: 0x61, count: 255),
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0x61], [0x2E, 0x61], [0x2E, 0x2E, 0x2E], [0x20], [0x0A], [0x5C], [0xFF, 0xFE], [0x01],
+            [UInt8](repeating: 0x61, count: 255),
+        ] as [[UInt8]])
     func validName(bytes: [UInt8]) throws {
         #expect(Name.isValid(bytes))
         #expect(try Name(bytes).bytes == bytes)
     }
 
-    @Test(arguments: [
-        [], [0x2E], [0x2E, 0x2E], [0x2F], [0x61, 0x2F], [0x2F, 0x61], [0x61, 0x2F, 0x62], [0x00], [0x61, 0x00],
-        [UInt8](repeating: 0x61, count: 256),
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [], [0x2E], [0x2E, 0x2E], [0x2F], [0x61, 0x2F], [0x2F, 0x61], [0x61, 0x2F, 0x62], [0x00], [0x61, 0x00],
+            [UInt8](repeating: 0x61, count: 256),
+        ] as [[UInt8]])
     func invalidName(bytes: [UInt8]) {
         #expect(!Name.isValid(bytes))
         #expect(throws: FormatError.name(bytes)) { try Name(bytes) }
@@ -38,12 +40,14 @@ import WALTestKit
     }
 
     /// Table 3-7 of Unicode: overlong forms, surrogates, what lies beyond U+10FFFF, and sequences that end too soon.
-    @Test(arguments: [
-        ([0xFF], "\\xff"), ([0xC3], "\\xc3"), ([0xC0, 0xAF], "\\xc0\\xaf"), ([0xE0, 0x80, 0xAF], "\\xe0\\x80\\xaf"),
-        ([0xED, 0xA0, 0x80], "\\xed\\xa0\\x80"), ([0xF4, 0x90, 0x80, 0x80], "\\xf4\\x90\\x80\\x80"),
-        ([0xE2, 0x82], "\\xe2\\x82"), ([0xE2, 0x82, 0x41], "\\xe2\\x82A"), ([0x80, 0xC3, 0xA9], "\\x80é"),
-        ([0xF0, 0x9F, 0x99], "\\xf0\\x9f\\x99"),
-    ] as [([UInt8], String)])
+    @Test(
+        arguments: [
+            ([0xFF], "\\xff"), ([0xC3], "\\xc3"), ([0xC0, 0xAF], "\\xc0\\xaf"),
+            ([0xE0, 0x80, 0xAF], "\\xe0\\x80\\xaf"),
+            ([0xED, 0xA0, 0x80], "\\xed\\xa0\\x80"), ([0xF4, 0x90, 0x80, 0x80], "\\xf4\\x90\\x80\\x80"),
+            ([0xE2, 0x82], "\\xe2\\x82"), ([0xE2, 0x82, 0x41], "\\xe2\\x82A"), ([0x80, 0xC3, 0xA9], "\\x80é"),
+            ([0xF0, 0x9F, 0x99], "\\xf0\\x9f\\x99"),
+        ] as [([UInt8], String)])
     func bytesThatAreNotUTF8(bytes: [UInt8], text: String) {
         #expect(PathText.escaped(bytes) == text)
         #expect(PathText.unescaped(text) == bytes)
@@ -58,7 +62,8 @@ import WALTestKit
         ]
         for round in 0..<20_000 {
             let count = random.int(in: 0...40)
-            let bytes = round % 2 == 0 ? random.bytes(count) : (0..<count).map { _ in borders.randomElement(using: &random)! }
+            let bytes =
+                round % 2 == 0 ? random.bytes(count) : (0..<count).map { _ in borders.randomElement(using: &random)! }
             let text = PathText.escaped(bytes)
             #expect(PathText.unescaped(text) == bytes, "\(random.reproduce)")
             let controls = text.unicodeScalars.filter { $0.properties.generalCategory == .control }

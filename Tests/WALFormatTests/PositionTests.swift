@@ -27,8 +27,8 @@ import WALTestKit
     }
 
     @Test(arguments: [
-        "", ":", "::", "1", "1:", ":1", "1:2:", "1:2:3", "1:2:00112233445566778899aabbccddeeff:", "-1:2", "+1:2", "1:+2",
-        " 1:2", "1:2 ", "1: 2", "0x1:2", "1:18446744073709551616", "1:2:00112233445566778899aabbccddeef",
+        "", ":", "::", "1", "1:", ":1", "1:2:", "1:2:3", "1:2:00112233445566778899aabbccddeeff:", "-1:2", "+1:2",
+        "1:+2", " 1:2", "1:2 ", "1: 2", "0x1:2", "1:18446744073709551616", "1:2:00112233445566778899aabbccddeef",
         "1:2:+0112233445566778899aabbccddeeff", "1:2:00112233445566778899aabbccddeegg", "\u{661}:2", "1:2\u{301}:3",
         "1,2", "a:b",
     ])
@@ -37,8 +37,9 @@ import WALTestKit
     }
 
     @Test func longTextIsCutInTheError() {
-        #expect(throws: FormatError.text(what: "position EPOCH:SEQ or EPOCH:SEQ:CHAIN", String(repeating: "9", count: 120)))
-        {
+        #expect(
+            throws: FormatError.text(what: "position EPOCH:SEQ or EPOCH:SEQ:CHAIN", String(repeating: "9", count: 120))
+        ) {
             try PositionText(String(repeating: "9", count: 100_000))
         }
     }

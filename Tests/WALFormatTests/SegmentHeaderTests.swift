@@ -83,7 +83,9 @@ import WALTestKit
 
     /// One case a field: the last value that is taken, by `headerComesBack`; the first that is not, here.
     @Test(arguments: [
-        Refused(description: "flags", error: .value(what: "segment header: flags", 4)) { $0.flags = .init(rawValue: 4) },
+        Refused(description: "flags", error: .value(what: "segment header: flags", 4)) {
+            $0.flags = .init(rawValue: 4)
+        },
         Refused(description: "seq zero", error: .value(what: "segment header: seq", 0)) { $0.seq = 0 },
         Refused(description: "seq", error: .value(what: "segment header: seq", UInt64(Int64.max))) {
             $0.seq = UInt64(Int64.max)
@@ -110,8 +112,9 @@ import WALTestKit
         Refused(description: "last object", error: .value(what: "segment header: last object", .max)) {
             $0.lastObject = .max
         },
-        Refused(description: "entries of a baseline", error: .value(what: "segment header: entries of a baseline", 66051))
-        { $0.flags = .baseline },
+        Refused(
+            description: "entries of a baseline", error: .value(what: "segment header: entries of a baseline", 66051)
+        ) { $0.flags = .baseline },
         Refused(description: "body of a baseline", error: .value(what: "segment header: entries of a baseline", 0)) {
             $0.flags = .baseline
             $0.entryCount = 0
@@ -156,18 +159,22 @@ import WALTestKit
         #expect(block.codec == .zlib && block.storedBytes == 3 && block.rawBytes == 0x0001_0203)
     }
 
-    @Test(arguments: [
-        ([0, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0], .value(what: "stored bytes of a block", 5)),
-        ([0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0], .value(what: "stored bytes of a block", 3)),
-        ([1, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "stored bytes of a block", 4)),
-        ([1, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 4, 0, 0, 0], .value(what: "stored bytes of a block", 0xFFFF_FFFF)),
-        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], .limit("raw bytes of a block", value: 0, limit: 1 << 20)),
-        ([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x10, 1], .limit("raw bytes of a block", value: 0x0110_0000, limit: 1 << 20)),
-        ([2, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0], .value(what: "codec of a block", 2)),
-        ([0, 1, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "reserved bytes of a block", 1)),
-        ([0, 0, 1, 0, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "reserved bytes of a block", 1)),
-        ([0, 0, 0, 1, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "reserved bytes of a block", 1)),
-    ] as [([UInt8], FormatError)])
+    @Test(
+        arguments: [
+            ([0, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0], .value(what: "stored bytes of a block", 5)),
+            ([0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0], .value(what: "stored bytes of a block", 3)),
+            ([1, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "stored bytes of a block", 4)),
+            ([1, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 4, 0, 0, 0], .value(what: "stored bytes of a block", 0xFFFF_FFFF)),
+            ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], .limit("raw bytes of a block", value: 0, limit: 1 << 20)),
+            (
+                [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x10, 1],
+                .limit("raw bytes of a block", value: 0x0110_0000, limit: 1 << 20)
+            ),
+            ([2, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0], .value(what: "codec of a block", 2)),
+            ([0, 1, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "reserved bytes of a block", 1)),
+            ([0, 0, 1, 0, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "reserved bytes of a block", 1)),
+            ([0, 0, 0, 1, 4, 0, 0, 0, 4, 0, 0, 0], .value(what: "reserved bytes of a block", 1)),
+        ] as [([UInt8], FormatError)])
     func fieldIsChecked(start: [UInt8], error: FormatError) {
         #expect(throws: error) { try decoded(start + [0, 0, 0, 0]) }
     }

@@ -2,8 +2,8 @@
 """Prints a segment as JSON: segment_decoder.py FILE
 
 Written from walship-segment(5) and nothing else, so that the page is complete and the program's own reader is not the
-only witness. Checks everything on that page but digests and chain, which would take XXH3. Exit status: 0 printed;
-1 the file is not a segment, with the reason on standard error; 64 usage.
+only witness. Checks everything on that page that one segment shows by itself, but not digests and chain, which would
+take XXH3. Exit status: 0 printed; 1 the file is not a segment, with the reason on standard error; 64 usage.
 """
 
 import json

@@ -1,0 +1,162 @@
+import Synchronization
+import WALCatalog
+import WALFormat
+import WALSystem
+
+/// A place where a tree is not what its catalog says.
+package struct TreeDifference: Sendable, Hashable {
+    package enum Kind: String, Sendable {
+        case missing
+        case extra
+        /// Another kind of object, another inode, or another size, time or content.
+        case changed
+        /// Mode or owner only, or a directory's time: set back without loss.
+        case metadata
+    }
+
+    package var kind: Kind
+    package var place: Place
+    package var path: String
+    /// The catalog's object; nil for an extra name.
+    package var object: ObjectID?
+}
+
+/// Compares a tree with its catalog without changing either.
+package struct TreeCheck {
+    package struct Result: Sendable {
+        package var differences: [TreeDifference] = []
+        package var names: UInt64 = 0
+        package var bytes: UInt64 = 0
+    }
+
+    /// Read all content and compare it with the digests, instead of trusting sizes and times.
+    private let isDeep: Bool
+    /// Owners cannot be set by somebody who is not root, so a difference there is none.
+    private let comparesOwner: Bool
+    private let progress: CaptureProgress
+    private let reader = ContentReader()
+
+    package init(isDeep: Bool, progress: CaptureProgress) {
+        self.isDeep = isDeep
+        self.progress = progress
+        comparesOwner = ProcessFacts.effectiveUserID == 0
+    }
+
+    package func run(_ catalog: CatalogTransaction, root: Directory) throws -> Result {
+        var result = Result()
+        let handles = TreeHandles(root: root)
+        var waiting: [ObjectID] = [.root]
+        while let object = waiting.popLast() {
+            guard let directory = try handles.directory(object, catalog) else { continue }
+            var entries = try directory.entries()
+            entries.sort { $0.name < $1.name }
+            let known = try catalog.children(of: object)
+            var next = 0
+            for entry in entries {
+                if object == .root, entry.name == Reconciler.reservedName { continue }
+                while next < known.count, known[next].name < entry.name {
+                    try add(.missing, object, known[next].name, known[next].object, catalog, &result)
+                    next += 1
+                }
+                result.names += 1
+                progress.namesSeen.add(1, ordering: .relaxed)
+                guard next < known.count, known[next].name == entry.name else {
+                    try add(.extra, object, entry.name, nil, catalog, &result)
+                    continue
+                }
+                let row = known[next]
+                next += 1
+                // A file that still lacks blocks is not in the tree yet, and is not missed.
+                if row.kind == .file, try catalog.isPending(row.object) { continue }
+                if let kind = try difference(row, directory, catalog, &result) {
+                    try add(kind, object, row.name, row.object, catalog, &result)
+                    if kind != .metadata { continue }
+                }
+                if row.kind == .directory { waiting.append(row.object) }
+            }
+            for row in known[next...] {
+                if row.kind == .file, try catalog.isPending(row.object) { continue }
+                try add(.missing, object, row.name, row.object, catalog, &result)
+            }
+        }
+        return result
+    }
+
+    private func add(
+        _ kind: TreeDifference.Kind, _ parent: ObjectID, _ name: Name, _ object: ObjectID?,
+        _ catalog: CatalogTransaction, _ result: inout Result
+    ) throws {
+        let path = PathText.joined((try catalog.path(of: parent) ?? []) + [name])
+        result.differences.append(
+            TreeDifference(kind: kind, place: Place(parent: parent, name: name), path: path, object: object))
+    }
+
+    private func difference(
+        _ row: ChildRow, _ directory: Directory, _ catalog: CatalogTransaction, _ result: inout Result
+    ) throws -> TreeDifference.Kind? {
+        let status: FileStatus
+        do throws(SystemError) {
+            status = try directory.status(of: row.name)
+        } catch {
+            if error.isNotFound { return .missing }
+            throw error
+        }
+        guard status.kind == row.kind, row.identity == .unknown || status.identity == row.identity else {
+            return .changed
+        }
+        let isRestamped = status.mtime != row.metadata.mtime
+        switch row.kind {
+        case .directory: if isRestamped { return .metadata }
+        case .symlink:
+            result.bytes += status.size
+            guard try directory.readLink(row.name) == catalog.object(row.object)?.target else { return .changed }
+            if isRestamped { return .metadata }
+        case .file:
+            result.bytes += status.size
+            if status.size != row.size { return .changed }
+            if isDeep {
+                if try !holdsContent(row, directory, catalog) { return .changed }
+                if isRestamped { return .metadata }
+            } else if isRestamped {
+                return .changed
+            }
+        }
+        let isOwned = !comparesOwner || (status.uid == row.metadata.uid && status.gid == row.metadata.gid)
+        let hasMode = row.kind == .symlink || status.mode == row.metadata.mode
+        return isOwned && hasMode ? nil : .metadata
+    }
+
+    /// Every block where the catalog has it; holes must read as zero.
+    private func holdsContent(_ row: ChildRow, _ directory: Directory, _ catalog: CatalogTransaction) throws -> Bool {
+        guard let full = try catalog.object(row.object) else { return false }
+        let file = try directory.openFile(row.name)
+        var offset: UInt64 = 0
+        var isEqual = true
+        for index in 0..<full.blocks.count where isEqual {
+            let block = full.blocks[index]
+            isEqual = try block.isHole ? isZero(file, offset, block.length) : matches(file, offset, block)
+            offset += UInt64(block.length)
+        }
+        try file.close()
+        progress.bytesRead.add(offset, ordering: .relaxed)
+        return isEqual
+    }
+
+    private func matches(_ file: borrowing File, _ offset: UInt64, _ block: ContentBlock) throws(SystemError) -> Bool {
+        let bytes = try file.read(count: Int(block.length), at: offset)
+        return bytes.count == Int(block.length) && Digest(of: bytes) == block.digest
+    }
+
+    private func isZero(_ file: borrowing File, _ start: UInt64, _ length: UInt32) throws(SystemError) -> Bool {
+        let end = start + UInt64(length)
+        // Where the file system knows the hole, nothing has to be read.
+        var offset = start
+        while offset < end {
+            guard let data = try file.seekData(from: offset), data < end else { return true }
+            let count = Int(min(end - data, UInt64(1) << 20))
+            guard try file.read(count: count, at: data).allSatisfy({ $0 == 0 }) else { return false }
+            offset = data + UInt64(count)
+        }
+        return true
+    }
+}
