@@ -493,3 +493,9 @@ const char *cl_error_text(int code) {
     const char *text = strerrordesc_np(code);
     return text ? text : "unknown error";
 }
+
+int cl_duplicate(int descriptor)
+{
+    int result = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+    return result < 0 ? -errno : result;
+}

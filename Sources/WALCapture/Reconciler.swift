@@ -52,8 +52,8 @@ final class Reconciler {
         orphans.removeAll()
         unlisted.removeAll()
         isScan = false
-        isBaseline = transaction.state.position.seq == 0
-        if try transaction.object(.root) == nil {
+        isBaseline = try transaction.identity(of: .root) == nil
+        if isBaseline {
             try transaction.insert(
                 ObjectRow(id: .root, kind: .directory, metadata: rootStatus.metadata, identity: rootStatus.identity))
             changes.directory(.root, rootStatus.metadata)

@@ -295,6 +295,15 @@ package final class CatalogTransaction {
         return try statement.step() ? statement.unsigned(0) : 0
     }
 
+    /// Objects with more than one name.
+    package func linkedObjects() throws -> Set<ObjectID> {
+        let statement = try self.statement("SELECT object FROM names GROUP BY object HAVING COUNT(*) > 1")
+        defer { statement.reset() }
+        var objects: Set<ObjectID> = []
+        while try statement.step() { objects.insert(statement.unsigned(0)) }
+        return objects
+    }
+
     // MARK: Whole tables
 
     /// Every object, in the order of their numbers.
@@ -385,5 +394,21 @@ package final class CatalogTransaction {
         let statement = try self.statement("INSERT OR REPLACE INTO journal VALUES (1, ?)")
         statement.bindCopy(1, ops)
         try statement.run()
+    }
+}
+
+extension CatalogTransaction {
+    /// Takes out the object if it has no name left, with all below it that has none then.
+    package func dropUnnamed(_ object: ObjectID) throws {
+        var waiting = [object]
+        while let next = waiting.popLast() {
+            guard next != .root, try !hasName(next), try identity(of: next) != nil else { continue }
+            for child in try children(of: next) {
+                try unbind(Place(parent: next, name: child.name))
+                waiting.append(child.object)
+            }
+            try setMissing([], of: next)
+            try drop(next)
+        }
     }
 }

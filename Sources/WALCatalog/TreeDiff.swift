@@ -108,11 +108,19 @@ extension CatalogTransaction {
             var next = 0
             for child in try children(of: pair.own) {
                 while next < there.count, there[next].name < child.name { next += 1 }
-                guard next < there.count, there[next].name == child.name, there[next].kind == child.kind,
-                    map[child.object] == nil, taken.insert(there[next].object).inserted
-                else { continue }
-                map[child.object] = there[next].object
-                if child.kind == .directory { waiting.append((child.object, there[next].object)) }
+                guard next < there.count, there[next].name == child.name, there[next].kind == child.kind else {
+                    continue
+                }
+                let target = there[next].object
+                if child.object >= .firstLocal {
+                    guard map[child.object] == nil, try identity(of: target) == nil, taken.insert(target).inserted
+                    else { continue }
+                    map[child.object] = target
+                } else if child.object != target {
+                    // Numbered by a listing before this one; it keeps its number and is compared under that.
+                    continue
+                }
+                if child.kind == .directory { waiting.append((child.object, target)) }
             }
         }
         return map

@@ -68,7 +68,7 @@ package enum Deflate {
             sample.append(contentsOf: raw[start..<start + length])
         }
         guard let stored = sample.withUnsafeBytes({ compress($0, level: 1) }) else { return false }
-        return stored.count < sample.count / 32 * 31
+        return stored.count < sample.count / 16 * 15
     }
 
     /// Fills `raw` exactly from all of `stored`; anything else is ``FormatError/codec(what:code:)``.

@@ -117,14 +117,20 @@ package struct LogLocation: Sendable {
     /// Reads the segment and checks all of it, ``LogError/corrupt(file:offset:_:)``.
     package func read() throws(LogError) -> Segment {
         let bytes = try file.read(count: Int(length), at: offset)
+        let segment: Segment
         do throws(FormatError) {
-            let segment = try Segment(verifying: bytes)
-            guard segment.header == header, segment.chain == chain else { throw .checksum(what: "segment") }
-            return segment
+            segment = try Segment(verifying: bytes)
         } catch {
-            let fault = isSealed(segment: bytes, header: header) ? Fault.unsupported(error) : .damage(error)
-            throw .corrupt(file: "\(file.name)", offset: offset, fault)
+            throw corrupt(isSealed(segment: bytes, header: header) ? .unsupported(error) : .damage(error))
         }
+        guard segment.header == header, segment.chain == chain else {
+            throw corrupt(.damage(.checksum(what: "segment")))
+        }
+        return segment
+    }
+
+    private func corrupt(_ fault: Fault) -> LogError {
+        .corrupt(file: "\(file.name)", offset: offset, fault)
     }
 }
 

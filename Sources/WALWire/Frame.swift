@@ -26,15 +26,19 @@ package struct FrameHeader: Hashable, Sendable {
     }
 
     /// Reads the first 16 of `bytes`. The length is checked against the limit of its type, so that nothing is reserved
-    /// for a frame that cannot be.
-    package init(decoding bytes: UnsafeRawBufferPointer) throws(FormatError) {
+    /// for a frame that cannot be. `isFirst` is for the first frame of a peer, which is a hello or a refusal: nobody
+    /// makes a node reserve the room of a request before it has said who it is.
+    package init(decoding bytes: UnsafeRawBufferPointer, isFirst: Bool = false) throws(FormatError) {
         var reader = ByteReader(bytes, what: "frame header")
         length = try reader.integer(UInt32.self)
         let code = try reader.integer(UInt8.self)
         guard let type = MessageType(rawValue: code) else { throw .value(what: "type of a frame", UInt64(code)) }
+        guard !isFirst || type == .hello || type == .refuse else {
+            throw .value(what: "type of the first frame", UInt64(code))
+        }
         self.type = type
         guard try reader.take(3).allSatisfy({ $0 == 0 }) else { throw .value(what: "reserved bytes of a frame", 1) }
-        epoch = try reader.integer(UInt64.self)
+        epoch = try reader.epoch()
         guard UInt64(length) <= UInt64(type.maxPayloadBytes) else {
             throw .limit("bytes of a \(type) frame", value: UInt64(length), limit: UInt64(type.maxPayloadBytes))
         }

@@ -37,14 +37,17 @@ package struct Hello: Hashable, Sendable {
         package static let empty = Flags(rawValue: 1)
         /// The receiver cannot go on from its position and must reconcile.
         package static let needsSync = Flags(rawValue: 2)
+        package static let known: Flags = [.empty, .needsSync]
     }
 
     package var version: UInt16
     package var role: Role
     package var flags: Flags
+    /// UTF-8 without control characters: it is shown in tables and logs.
     package var node: String
     /// `HistoryID.none` for a receiver that has none yet.
     package var history: HistoryID
+    /// Of a sender its own epoch.
     package var promisedEpoch: UInt64
     /// Where the log of this side ends.
     package var position: Position
@@ -91,6 +94,8 @@ package struct Welcome: Hashable, Sendable {
 
 /// Why a handshake ends, or a connection at any later point.
 package struct Refusal: Hashable, Sendable, Error {
+    package static let maxTextBytes = 4096
+
     package enum Code: UInt8, Sendable {
         case redirect = 1
         case fenced = 2
@@ -131,7 +136,8 @@ package struct Ack: Hashable, Sendable {
     package var received: UInt64
     package var durable: UInt64
     package var applied: UInt64
-    /// Bytes of segments, and of entries and blocks of a sync, taken off the connection since it began.
+    /// Bytes of segments, entries and blocks, as in ``ReceiverMachine/consumedBytes``, that the receiver has taken off
+    /// the connection since it began and has room for again.
     package var consumedBytes: UInt64
     package var isSyncing: Bool
     /// Nanoseconds since 1970 on the receiver's clock.

@@ -45,7 +45,8 @@ extension Message {
             writer.integer(welcome.resumedBytes)
         case .refuse(let refusal):
             writer.integer(refusal.code.rawValue)
-            writer.counted(refusal.text)
+            // Cut rather than refused by the peer: the reason is worth more than the end of its text.
+            writer.counted(Array(refusal.text.utf8.prefix(Refusal.maxTextBytes)))
         case .segmentPart(let part):
             writer.integer(part.seq)
             writer.integer(part.offset)
@@ -107,30 +108,34 @@ extension Message {
                     way: way, history: HistoryID(try reader.digest()), resumedBytes: try reader.integer(UInt64.self)))
         case .refuse:
             let code = try reader.integer(UInt8.self)
-            guard let known = Refusal.Code(rawValue: code) else { throw .value(what: "code of a refusal", UInt64(code)) }
-            self = .refuse(Refusal(known, try reader.countedText("text of a refusal", limit: 4096)))
+            guard let reason = Refusal.Code(rawValue: code) else {
+                throw .value(what: "code of a refusal", UInt64(code))
+            }
+            let text = try reader.countedText("bytes of a refusal's text", limit: Refusal.maxTextBytes)
+            self = .refuse(Refusal(reason, text.withoutControls))
         case .segmentPart:
             self = .segmentPart(
                 SegmentPart(
-                    seq: try reader.integer(UInt64.self), offset: try reader.integer(UInt64.self),
+                    seq: try reader.seq(), offset: try reader.integer(UInt64.self),
                     total: try reader.integer(UInt64.self), bytes: Array(try reader.take(reader.remaining))))
         case .ack:
             self = .ack(
                 Ack(
                     received: try reader.integer(UInt64.self), durable: try reader.integer(UInt64.self),
                     applied: try reader.integer(UInt64.self), consumedBytes: try reader.integer(UInt64.self),
-                    isSyncing: try reader.integer(UInt8.self) != 0, clock: try reader.integer(Int64.self)))
+                    isSyncing: try reader.flag("syncing of an ack"), clock: try reader.clock()))
         case .heartbeat:
             self = .heartbeat(
-                Heartbeat(
-                    position: try reader.position(), captureTime: try reader.integer(Int64.self),
-                    clock: try reader.integer(Int64.self)))
+                Heartbeat(position: try reader.position(), captureTime: try reader.clock(), clock: try reader.clock()))
         case .syncBegin:
+            let position = try reader.position()
+            let treeDigest = try reader.digest()
+            let lastObject = try reader.integer(UInt64.self)
+            guard lastObject < ObjectID.firstLocal else { throw .value(what: "last object of a sync", lastObject) }
             self = .syncBegin(
                 SyncBegin(
-                    position: try reader.position(), treeDigest: try reader.digest(),
-                    lastObject: try reader.integer(UInt64.self), objectCount: try reader.integer(UInt64.self),
-                    contentBytes: try reader.integer(UInt64.self)))
+                    position: position, treeDigest: treeDigest, lastObject: lastObject,
+                    objectCount: try reader.integer(UInt64.self), contentBytes: try reader.integer(UInt64.self)))
         case .syncEntries: self = .syncEntries(try SyncEntries(reading: &reader))
         case .syncEnd: self = .syncEnd
         case .syncDone: self = .syncDone(try reader.position())
@@ -148,9 +153,10 @@ extension Message {
         for _ in 0..<count {
             let object = try reader.varint()
             let offset = try reader.varint()
-            let length = try reader.count("bytes of a block", limit: Limits.maxChunkBytes)
-            guard offset <= UInt64(Int64.max), length > 0 else { throw .value(what: "offset of a want", offset) }
-            let block = ContentBlock(length: UInt32(length), digest: try reader.digest())
+            let length = UInt32(try reader.count("bytes of a block", limit: Limits.maxChunkBytes))
+            guard length > 0 else { throw .value(what: "bytes of a block", 0) }
+            try checkPlace(object, offset, length: length)
+            let block = ContentBlock(length: length, digest: try reader.digest())
             requests.append(BlockRequest(object: object, offset: offset, block: block))
         }
         return requests
@@ -168,9 +174,15 @@ extension Hello {
         guard let role = Role(rawValue: code) else { throw .value(what: "role of a hello", UInt64(code)) }
         self.role = role
         flags = Flags(rawValue: try reader.integer(UInt8.self))
-        node = try reader.countedText("bytes of a node's name", limit: Limits.maxNodeNameBytes)
+        guard flags.isSubset(of: .known) else { throw .value(what: "flags of a hello", UInt64(flags.rawValue)) }
+        let name = try reader.counted("bytes of a node's name", limit: Limits.maxNodeNameBytes)
+        // Two names that differ must not become one.
+        guard let node = String(validating: name, as: UTF8.self), node == node.withoutControls else {
+            throw .text(what: "name of a node", PathText.escaped(name))
+        }
+        self.node = node
         history = HistoryID(try reader.digest())
-        promisedEpoch = try reader.integer(UInt64.self)
+        promisedEpoch = try reader.epoch()
         position = try reader.position()
         partialBytes = try reader.integer(UInt64.self)
     }
@@ -183,8 +195,9 @@ extension SyncEntries {
         guard let codec = Codec(rawValue: code) else { throw .value(what: "codec of entries", UInt64(code)) }
         self.codec = codec
         rawBytes = try reader.integer(UInt32.self)
-        bytes = Array(try reader.take(reader.remaining))
-        try checkCoded(codec, raw: rawBytes, stored: bytes.count, limit: Limits.maxBlockBytes)
+        let stored = try reader.take(reader.remaining)
+        try checkCoded(codec, raw: rawBytes, stored: stored.count, limit: Limits.maxBlockBytes)
+        bytes = Array(stored)
     }
 
     /// The entries' raw bytes.
@@ -199,14 +212,30 @@ extension BlockAnswer {
         let code = try reader.integer(UInt8.self)
         guard let codec = Codec(rawValue: code) else { throw .value(what: "codec of a block", UInt64(code)) }
         self.codec = codec
-        isGone = try reader.integer(UInt8.self) != 0
-        bytes = Array(try reader.take(reader.remaining))
-        guard !isGone || bytes.isEmpty else { throw .value(what: "bytes of a block that is gone", UInt64(bytes.count)) }
-        if !isGone { try checkCoded(codec, raw: rawBytes, stored: bytes.count, limit: Limits.maxChunkBytes) }
+        isGone = try reader.flag("gone of a block")
+        let stored = try reader.take(reader.remaining)
+        try checkPlace(object, offset, length: rawBytes)
+        if isGone {
+            guard stored.isEmpty else { throw .value(what: "bytes of a block that is gone", UInt64(stored.count)) }
+            // Nobody reserves room for what does not come.
+            guard rawBytes <= UInt32(Limits.maxChunkBytes) else {
+                throw .limit("raw bytes of a frame", value: UInt64(rawBytes), limit: UInt64(Limits.maxChunkBytes))
+            }
+        } else {
+            guard rawBytes > 0 else { throw .value(what: "bytes of a block", 0) }
+            try checkCoded(codec, raw: rawBytes, stored: stored.count, limit: Limits.maxChunkBytes)
+        }
+        bytes = Array(stored)
     }
 
     /// The block's raw bytes; not yet checked against its digest.
     package func raw() throws(FormatError) -> [UInt8] { try decoded(codec, bytes, rawBytes) }
+}
+
+/// A number that objects of a history have, and bytes that a file can have: whoever gets the message may reckon with it.
+private func checkPlace(_ object: ObjectID, _ offset: UInt64, length: UInt32) throws(FormatError) {
+    guard object > 0, object < ObjectID.firstLocal else { throw .value(what: "number of an object", object) }
+    guard offset <= UInt64(Int64.max) - UInt64(length) else { throw .value(what: "offset of a block", offset) }
 }
 
 /// Before anything is reserved for the raw bytes.
@@ -240,6 +269,44 @@ extension ByteWriter {
 
 extension ByteReader {
     mutating func position() throws(FormatError) -> Position {
-        Position(epoch: try integer(UInt64.self), seq: try integer(UInt64.self), chain: try digest())
+        Position(epoch: try epoch(), seq: try seq(), chain: try digest())
+    }
+
+    /// 0 for a node that has none; otherwise as a segment may have it, so that one more is always a number.
+    mutating func epoch() throws(FormatError) -> UInt64 {
+        let epoch = try integer(UInt64.self)
+        guard epoch < UInt64(Int64.max) else { throw .value(what: "epoch", epoch) }
+        return epoch
+    }
+
+    mutating func seq() throws(FormatError) -> UInt64 {
+        let seq = try integer(UInt64.self)
+        guard seq < UInt64(Int64.max) else { throw .value(what: "seq", seq) }
+        return seq
+    }
+
+    /// A wrong clock stops no replication, but it must not overflow the lag that is reckoned from it: held within 146
+    /// years of 1970.
+    mutating func clock() throws(FormatError) -> Int64 {
+        min(max(try integer(Int64.self), -maxClock), maxClock)
+    }
+
+    mutating func flag(_ what: String) throws(FormatError) -> Bool {
+        let value = try integer(UInt8.self)
+        guard value <= 1 else { throw .value(what: what, UInt64(value)) }
+        return value == 1
+    }
+}
+
+private let maxClock: Int64 = 1 << 62
+
+extension String {
+    /// What a peer says ends up in logs and terminals, some of which take control characters for commands.
+    fileprivate var withoutControls: String {
+        var scalars = String.UnicodeScalarView()
+        for scalar in unicodeScalars {
+            scalars.append(scalar.properties.generalCategory == .control ? "\u{FFFD}" : scalar)
+        }
+        return String(scalars)
     }
 }

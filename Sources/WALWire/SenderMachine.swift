@@ -21,7 +21,8 @@ package struct SenderMachine: Sendable {
 
     package enum Action: Hashable, Sendable {
         case send(Message)
-        /// Ship the log from the segment after `seq`, of the first one only what is behind `skipping` bytes.
+        /// Ship the log from the segment after `seq`, of the first one only what is behind `skipping` bytes. Where that
+        /// one is not longer than `skipping`, the receiver holds a part of another segment: ship all of it.
         case stream(after: UInt64, skipping: UInt64)
         case beginSync(withContent: Bool)
         case answer([BlockRequest])
@@ -43,6 +44,7 @@ package struct SenderMachine: Sendable {
     private let history: HistoryID
     private let epoch: UInt64
     package private(set) var peer: Hello?
+    private let started: UInt64
     private var lastHeard: UInt64
     private var lastSent: UInt64
     /// Bytes put on the connection that count against the window, and how many of them were taken off it.
@@ -57,6 +59,7 @@ package struct SenderMachine: Sendable {
     package init(history: HistoryID, epoch: UInt64, now: UInt64) {
         self.history = history
         self.epoch = epoch
+        started = now
         lastHeard = now
         lastSent = now
     }
@@ -65,19 +68,27 @@ package struct SenderMachine: Sendable {
 
     /// Room for another piece: what is not consumed stays below the window, but one piece may always be under way.
     package var canSend: Bool {
-        sentBytes - min(consumedBytes, sentBytes) < UInt64(Limits.sendWindowBytes)
+        sentBytes - consumedBytes < UInt64(Limits.sendWindowBytes)
     }
 
+    /// A frame was sent. `bytes` is what the receiver will count as consumed: the bytes of the segment, entries or block
+    /// in it, without its header and fields; 0 for all other frames.
     package mutating func sent(bytes: Int, now: UInt64) {
         sentBytes += UInt64(bytes)
-        lastSent = now
+        lastSent = max(lastSent, now)
+    }
+
+    /// Bytes came that are not yet a whole frame: a peer on a slow line is not dead. The handshake has no more time for
+    /// that.
+    package mutating func heard(now: UInt64) {
+        lastHeard = max(lastHeard, now)
     }
 
     /// `standing` is asked at most once, for the receiver's position.
     package mutating func received(
         _ message: Message, now: UInt64, standing: (Position) -> Standing
     ) -> [Action] {
-        lastHeard = now
+        heard(now: now)
         switch (state, message) {
         case (.closed, _): return []
         case (.awaitingHello, .hello(let hello)): return greet(hello, standing)
@@ -88,7 +99,8 @@ package struct SenderMachine: Sendable {
             state = .streaming
             return [.stream(after: position.seq, skipping: 0)]
         case (.syncing, .ack(let ack)), (.streaming, .ack(let ack)):
-            consumedBytes = max(consumedBytes, ack.consumedBytes)
+            // More than was sent opens no window for what comes later.
+            consumedBytes = max(consumedBytes, min(ack.consumedBytes, sentBytes))
             return [.progress(ack)]
         case (.syncing, .want(let requests)), (.streaming, .want(let requests)): return [.answer(requests)]
         case (_, .refuse(let refusal)):
@@ -104,24 +116,27 @@ package struct SenderMachine: Sendable {
         guard hello.role == .receiver else {
             return refuse(Refusal(.malformed, "a sender speaks to receivers, not to a \(hello.role)"))
         }
-        if hello.promisedEpoch > epoch {
-            state = .closed
-            let refusal = Refusal(.fenced, "epoch \(epoch) is below the promised \(hello.promisedEpoch)")
-            return [.send(.refuse(refusal)), .deposed(epoch: hello.promisedEpoch), .close(refusal.text)]
-        }
-        if hello.history == .none || hello.flags.contains(.empty) { return sync(hello) }
-        guard hello.history == history else {
+        // Before the epochs: those of another history say nothing of this one and depose nobody.
+        guard hello.history == .none || hello.history == history else {
             return refuse(
                 Refusal(
                     .unknownHistory,
                     "the replica belongs to history \(hello.history), this primary is \(history)"))
         }
-        if hello.flags.contains(.needsSync) || hello.position.seq == 0 { return sync(hello) }
+        if hello.promisedEpoch > epoch {
+            let refusal = Refusal(.fenced, "epoch \(epoch) is below the promised \(hello.promisedEpoch)")
+            guard hello.history == history else { return refuse(refusal) }
+            state = .closed
+            return [.send(.refuse(refusal)), .deposed(epoch: hello.promisedEpoch), .close(refusal.text)]
+        }
+        if hello.history == .none || !hello.flags.isEmpty || hello.position.seq == 0 { return sync(hello) }
         switch standing(hello.position) {
         case .held:
+            // No segment is so long: what the receiver holds is nothing that this log goes on from.
+            let kept = hello.partialBytes <= ReceiverMachine.maxSegmentBytes ? hello.partialBytes : 0
             state = .streaming
-            let welcome = Welcome(way: .stream, history: history, resumedBytes: hello.partialBytes)
-            return [.send(.welcome(welcome)), .stream(after: hello.position.seq, skipping: hello.partialBytes)]
+            let welcome = Welcome(way: .stream, history: history, resumedBytes: kept)
+            return [.send(.welcome(welcome)), .stream(after: hello.position.seq, skipping: kept)]
         case .pruned: return sync(hello)
         case .diverged(let own):
             return refuse(
@@ -138,7 +153,9 @@ package struct SenderMachine: Sendable {
         return [.send(.welcome(welcome)), .beginSync(withContent: withContent)]
     }
 
+    /// Nothing when the connection has already ended.
     package mutating func refuse(_ refusal: Refusal) -> [Action] {
+        if case .closed = state { return [] }
         state = .closed
         return [.send(.refuse(refusal)), .close(refusal.text)]
     }
@@ -148,17 +165,22 @@ package struct SenderMachine: Sendable {
         switch state {
         case .closed: return []
         case .awaitingHello:
-            guard now - lastHeard > Self.handshakeNanoseconds else { return [] }
+            guard now.elapsed(since: started) > Self.handshakeNanoseconds else { return [] }
             state = .closed
             return [.close("no hello within \(Limits.handshakeSeconds) s")]
         case .syncing, .streaming:
-            if now - lastHeard > Self.silenceNanoseconds {
+            if now.elapsed(since: lastHeard) > Self.silenceNanoseconds {
                 state = .closed
                 return [.close("nothing heard for \(Self.silenceNanoseconds / 1_000_000_000) s")]
             }
-            guard now - lastSent >= Self.heartbeatNanoseconds else { return [] }
+            guard now.elapsed(since: lastSent) >= Self.heartbeatNanoseconds else { return [] }
             lastSent = now
             return [.send(.heartbeat(heartbeat()))]
         }
     }
+}
+
+extension UInt64 {
+    /// Nanoseconds on one clock; 0 when `earlier` is not, as for times that two threads took.
+    func elapsed(since earlier: UInt64) -> UInt64 { self > earlier ? self - earlier : 0 }
 }

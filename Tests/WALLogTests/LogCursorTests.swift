@@ -37,6 +37,24 @@ import WALTestKit
         #expect(bytes == source.made[4].bytes)
     }
 
+    /// Whole and well-formed is not enough: it must be the segment that the location says.
+    @Test func whatIsReadMustBeWhatWasFound() throws {
+        let folder = try LogFolder()
+        var source = SegmentSource()
+        let (writer, _) = try folder.open()
+        try writer.append(source.next())
+        try writer.sync()
+        let location = try #require(try writer.view.location(at: 1))
+        #expect(try location.read().bytes == source.made[0].bytes)
+        var other = SegmentSource(seed: 2)
+        let file = try folder.log.openFileForWriting(LogName.name(firstSeq: 1))
+        try file.write(other.next().bytes, at: 0)
+        #expect(
+            throws: LogError.corrupt(
+                file: "00000000000000000001.log", offset: 0, .damage(.checksum(what: "segment")))
+        ) { try location.read() }
+    }
+
     /// Against a model, over files large enough for several entries of the sparse index and small enough for many files.
     @Test(arguments: [2_000 as UInt64, 2_000_000])
     func positionsAndBytesAreExact(rollBytes: UInt64) throws {

@@ -167,6 +167,38 @@ import WALTestKit
         #expect(try writer.view.readAll().map(\.bytes) == [source.made[0].bytes])
     }
 
+    /// The name of a new file is part of what a sync promises, and only of the first one after it was created.
+    @Test func aFailedSyncOfTheDirectoryIsFinalToo() throws {
+        let folder = try LogFolder()
+        var source = SegmentSource()
+        let directory = try folder.log
+        let (writer, _) = try LogWriter.open(
+            directory: directory, quarantine: folder.quarantine, history: source.history, emptyAt: .start,
+            rollBytes: 1000)
+        try writer.append(source.next())
+        try writer.sync()
+        let original = dup(directory.descriptor)
+        var pipes: [Int32] = [0, 0]
+        try #require(pipe(&pipes) == 0)
+        defer { for each in pipes + [original] { close(each) } }
+        try #require(dup2(pipes[1], directory.descriptor) == directory.descriptor)
+        try writer.append(source.next())
+        try writer.sync()
+        #expect(writer.view.durableEnd.seq == 2)
+
+        try #require(dup2(original, directory.descriptor) == directory.descriptor)
+        try writer.append(source.next(content: 2000))
+        try #require(dup2(pipes[1], directory.descriptor) == directory.descriptor)
+        let error = try #require(#expect(throws: LogError.self) { try writer.sync() })
+        guard case .failed("00000000000000000003.log", let cause) = error, cause.call == "fsync" else {
+            Issue.record("\(error)")
+            return
+        }
+        try #require(dup2(original, directory.descriptor) == directory.descriptor)
+        #expect(throws: error) { try writer.sync() }
+        #expect(writer.durableEnd.seq == 2 && writer.view.durableEnd.seq == 2)
+    }
+
     /// The descriptor of this process that is open for writing on that file.
     private func writableDescriptor(of path: String) throws -> Int32? {
         try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap { Int32($0) }.first {

@@ -129,6 +129,23 @@ import WALTestKit
         }
     }
 
+    /// The links between segments are checked in older files too, without reading the bodies.
+    @Test func aWrongBitInAHeaderOrTrailerOfAnOlderFile() throws {
+        let (folder, source) = try threeFiles()
+        let whole = try folder.bytes("log/" + first)
+        let offset = source.made[0].bytes.count
+        let trailer = whole.count - SegmentTrailer.byteCount
+        for damaged in Array(offset..<(offset + SegmentHeader.byteCount)) + Array(trailer..<whole.count) {
+            var bytes = whole
+            bytes[damaged] ^= 0x10
+            try folder.put("log/" + first, bytes)
+            switch (try refused(folder, source), damaged - offset) {
+            case (.version(first, UInt64(offset), _, 1), 8..<10), (.corrupt(first, UInt64(offset), .damage), _): break
+            case (let error, _): Issue.record("byte \(damaged): \(String(describing: error))")
+            }
+        }
+    }
+
     @Test func otherHistory() throws {
         let (folder, source) = try threeFiles()
         let other = SegmentSource(history: 8).history

@@ -89,6 +89,8 @@ struct cl_space {
     uint64_t total_bytes, available_bytes, free_inodes;
 };
 int cl_descriptor_space(int descriptor, struct cl_space *space);
+/* A second descriptor of the same open file, closed on exec. */
+int cl_duplicate(int descriptor);
 int cl_random(void *buffer, size_t length);
 int64_t cl_realtime_nanoseconds(void);
 uint64_t cl_monotonic_nanoseconds(void);

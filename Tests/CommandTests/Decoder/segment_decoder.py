@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prints a segment as JSON: segment_decoder.py FILE
+"""Prints segments as JSON: segment_decoder.py FILE...
 
 Written from walship-segment(5) and nothing else, so that the page is complete and the program's own reader is not the
 only witness. Checks everything on that page that one segment shows by itself, but not digests and chain, which would
-take XXH3. Exit status: 0 printed; 1 the file is not a segment, with the reason on standard error; 64 usage.
+take XXH3. Exit status: 0 all printed; 1 a file is not a segment, with the reason on standard error; 64 usage.
 """
 
 import json
@@ -275,19 +275,20 @@ def decode(data):
 
 
 def main(arguments):
-    if len(arguments) != 2:
-        print("usage: segment_decoder.py FILE", file=sys.stderr)
+    if len(arguments) < 2:
+        print("usage: segment_decoder.py FILE...", file=sys.stderr)
         return 64
-    with open(arguments[1], "rb") as file:
-        data = file.read()
-    try:
-        segment = decode(data)
-    except Refused as error:
-        print(f"segment_decoder: {error}", file=sys.stderr)
-        return 1
     sys.stdout.reconfigure(encoding="utf-8")
-    print(json.dumps(segment, indent=2, ensure_ascii=False))
-    return 0
+    status = 0
+    for name in arguments[1:]:
+        with open(name, "rb") as file:
+            data = file.read()
+        try:
+            print(json.dumps(decode(data), indent=2, ensure_ascii=False))
+        except Refused as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

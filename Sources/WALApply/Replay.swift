@@ -1,0 +1,20 @@
+import WALCatalog
+import WALFormat
+
+/// Brings a catalog forward over segments that are already in its tree: a primary whose catalog fell behind its log.
+package enum Replay {
+    /// Inodes of what is new stay unknown; the next scan finds them.
+    package static func apply(_ set: ChangeSet, to catalog: CatalogTransaction) throws {
+        var fold = Fold(catalog)
+        for change in set.changes {
+            try fold.apply(change, set: 0, body: set.body, seq: set.position.seq) { _, _ in }
+        }
+        if let expected = set.treeDigest, catalog.state.treeDigest != expected {
+            throw ApplyError.diverged(
+                seq: set.position.seq, expected: expected, actual: catalog.state.treeDigest)
+        }
+        catalog.state.position = set.position
+        catalog.state.lastObject = set.lastObject
+        catalog.state.isComplete = true
+    }
+}

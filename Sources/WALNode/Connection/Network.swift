@@ -1,0 +1,86 @@
+import NIOCore
+import NIOPosix
+import WALFormat
+
+/// Listening and dialling. A role is made for each connection, on its event loop.
+final class Network: Sendable {
+    let group: MultiThreadedEventLoopGroup
+
+    init() {
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    }
+
+    private static func setUp(
+        _ channel: any Channel, _ makeRole: @escaping @Sendable () -> any ConnectionRole
+    ) -> EventLoopFuture<Void> {
+        channel.eventLoop.makeCompletedFuture {
+            try channel.pipeline.syncOperations.addHandler(FrameHandler(role: makeRole()))
+        }
+    }
+
+    /// Port 0 takes a free one; the address that is returned has the real one.
+    func listen(
+        _ address: Address, _ makeRole: @escaping @Sendable () -> any ConnectionRole
+    ) async throws -> (channel: any Channel, address: Address) {
+        do {
+            let channel = try await ServerBootstrap(group: group)
+                .serverChannelOption(.backlog, value: 256)
+                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+                .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+                .childChannelOption(.writeBufferWaterMark, value: .init(low: 1 << 20, high: 4 << 20))
+                .childChannelInitializer { Self.setUp($0, makeRole) }
+                .bind(host: address.host, port: address.port).get()
+            return (channel, Address(host: address.host, port: channel.localAddress?.port ?? address.port))
+        } catch let error as IOError where error.errnoCode == 98 {
+            throw NodeError(.failed, "\(address) is in use by another program; choose another port with --listen")
+        } catch let error as IOError where error.errnoCode == 13 {
+            throw NodeError(.failed, "\(address): no permission to listen there; choose a port above 1023")
+        } catch let error as IOError where error.errnoCode == 99 {
+            throw NodeError(.failed, "\(address) is not an address of this host; choose another with --listen")
+        } catch let error as IOError {
+            throw NodeError(.failed, "cannot listen on \(address): \(error)")
+        } catch {
+            throw NodeError(.failed, "host '\(address.host)' is unknown; check the name")
+        }
+    }
+
+    func listen(
+        unixSocket path: String, _ makeRole: @escaping @Sendable () -> any ConnectionRole
+    ) async throws -> any Channel {
+        try await ServerBootstrap(group: group)
+            .childChannelInitializer { Self.setUp($0, makeRole) }
+            .bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
+    }
+
+    func dial(
+        _ address: Address, _ makeRole: @escaping @Sendable () -> any ConnectionRole
+    ) async throws -> any Channel {
+        do {
+            return try await client(makeRole)
+                .channelOption(.socketOption(.tcp_nodelay), value: 1)
+                .connect(host: address.host, port: address.port).get()
+        } catch let error as NIOConnectionError {
+            if error.dnsAError != nil || error.dnsAAAAError != nil, error.connectionErrors.isEmpty {
+                throw NodeError(.failed, "host '\(address.host)' is unknown; check the name")
+            }
+            throw NodeError(.failed, "\(address) does not answer; check that it runs and listens there")
+        }
+    }
+
+    func dial(
+        unixSocket path: String, _ makeRole: @escaping @Sendable () -> any ConnectionRole
+    ) async throws -> any Channel {
+        try await client(makeRole).connect(unixDomainSocketPath: path).get()
+    }
+
+    private func client(_ makeRole: @escaping @Sendable () -> any ConnectionRole) -> ClientBootstrap {
+        ClientBootstrap(group: group)
+            .connectTimeout(.seconds(Int64(Limits.handshakeSeconds)))
+            .channelOption(.writeBufferWaterMark, value: .init(low: 1 << 20, high: 4 << 20))
+            .channelInitializer { Self.setUp($0, makeRole) }
+    }
+
+    func shutDown() async {
+        try? await group.shutdownGracefully()
+    }
+}

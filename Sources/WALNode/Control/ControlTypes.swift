@@ -1,0 +1,224 @@
+import Foundation
+import WALFormat
+
+/// What a client asks of a node, as JSON in a request frame.
+package struct ControlRequest: Codable, Sendable {
+    package enum Verb: String, Codable, Sendable {
+        case status, position, mark, wait, verify, segment
+    }
+
+    package var verb: Verb
+    /// `wait`: the position, as typed.
+    package var position: String?
+    /// `wait`: how many replicas must have applied it; nil on a replica for the replica itself.
+    package var replicas: Int?
+    /// `wait`, `mark`: seconds after which the answer is that it was not met.
+    package var timeoutSeconds: Double?
+    /// `verify`: read all content.
+    package var deep: Bool?
+    /// `verify`: put right what differs, from the primary.
+    package var repair: Bool?
+    /// `segment`: which.
+    package var seq: UInt64?
+
+    package init(_ verb: Verb) {
+        self.verb = verb
+    }
+}
+
+package struct ControlResponse: Codable, Sendable {
+    package struct Failure: Codable, Sendable {
+        package var code: Int32
+        package var text: String
+    }
+
+    package var error: Failure?
+    package var status: NodeStatus?
+    package var position: PositionStatus?
+    package var verify: VerifyReport?
+    /// `segment`: the tree digest after it.
+    package var treeDigest: String?
+    /// `wait`: how many replicas have it.
+    package var replicas: Int?
+
+    package init() {}
+
+    package init(error: any Error) {
+        let error = NodeError(error)
+        self.error = Failure(code: error.code.rawValue, text: error.description)
+    }
+}
+
+package struct PositionStatus: Codable, Hashable, Sendable {
+    package var epoch: UInt64
+    package var seq: UInt64
+    package var chain: String
+
+    package init(_ position: Position) {
+        epoch = position.epoch
+        seq = position.seq
+        chain = position.chain.description
+    }
+
+    package var text: String { "\(epoch):\(seq):\(chain)" }
+}
+
+package struct VerifyReport: Codable, Sendable {
+    package struct Difference: Codable, Sendable {
+        package var path: String
+        package var kind: String
+    }
+
+    package var position: PositionStatus
+    package var treeDigest: String
+    package var isDeep: Bool
+    package var names: UInt64
+    package var bytes: UInt64
+    package var differences: [Difference]
+    /// The digest kept from change to change is the one that all rows give now.
+    package var isDigestRight: Bool
+    /// A sync or content that is still to come stands between the tree and its position.
+    package var isComplete: Bool
+}
+
+/// `walctl status --json`: a contract that only grows. What is not known is null.
+package struct NodeStatus: Codable, Sendable {
+    package struct Log: Codable, Sendable {
+        package var firstSeq: UInt64
+        package var lastSeq: UInt64
+        package var bytes: UInt64
+    }
+
+    package struct Replica: Codable, Sendable {
+        package var name: String
+        package var address: String
+        package var state: String
+        package var sentSeq: UInt64?
+        package var receivedSeq: UInt64?
+        package var durableSeq: UInt64?
+        package var appliedSeq: UInt64?
+        package var lagSegments: UInt64?
+        package var lagBytes: UInt64?
+        package var lagSeconds: Double?
+        package var lastContactSeconds: Double?
+    }
+
+    package struct Upstream: Codable, Sendable {
+        package var address: String
+        package var state: String
+        package var lastContactSeconds: Double?
+    }
+
+    /// What the first scan or sync has done so far.
+    package struct Progress: Codable, Sendable {
+        package var files: UInt64
+        package var totalFiles: UInt64?
+        package var bytes: UInt64
+        package var totalBytes: UInt64?
+    }
+
+    package var role: String
+    package var node: String
+    package var history: String?
+    package var epoch: UInt64
+    package var position: PositionStatus
+    package var state: String
+    package var treeDigest: String
+    package var log: Log
+    package var replicas: [Replica]
+    package var upstream: Upstream?
+    package var appliedSeq: UInt64?
+    package var durableSeq: UInt64?
+    package var lagSegments: UInt64?
+    package var lagSeconds: Double?
+    package var objects: UInt64
+    package var contentBytes: UInt64
+    package var progress: Progress?
+    /// Things a person should look at, each one line.
+    package var notes: [String]
+    package var pid: Int32?
+    package var path: String
+}
+
+extension NodeStatus {
+    enum CodingKeys: String, CodingKey {
+        case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
+        case lagSegments, lagSeconds, objects, contentBytes, progress, notes, pid, path
+    }
+
+    // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(role, forKey: .role)
+        try container.encode(node, forKey: .node)
+        try container.encode(history, forKey: .history)
+        try container.encode(epoch, forKey: .epoch)
+        try container.encode(position, forKey: .position)
+        try container.encode(state, forKey: .state)
+        try container.encode(treeDigest, forKey: .treeDigest)
+        try container.encode(log, forKey: .log)
+        try container.encode(replicas, forKey: .replicas)
+        try container.encode(upstream, forKey: .upstream)
+        try container.encode(appliedSeq, forKey: .appliedSeq)
+        try container.encode(durableSeq, forKey: .durableSeq)
+        try container.encode(lagSegments, forKey: .lagSegments)
+        try container.encode(lagSeconds, forKey: .lagSeconds)
+        try container.encode(objects, forKey: .objects)
+        try container.encode(contentBytes, forKey: .contentBytes)
+        try container.encode(progress, forKey: .progress)
+        try container.encode(notes, forKey: .notes)
+        try container.encode(pid, forKey: .pid)
+        try container.encode(path, forKey: .path)
+    }
+}
+
+extension NodeStatus.Replica {
+    enum CodingKeys: String, CodingKey {
+        case name, address, state, sentSeq, receivedSeq, durableSeq, appliedSeq, lagSegments, lagBytes, lagSeconds
+        case lastContactSeconds
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(name, forKey: .name)
+        try container.encode(address, forKey: .address)
+        try container.encode(state, forKey: .state)
+        try container.encode(sentSeq, forKey: .sentSeq)
+        try container.encode(receivedSeq, forKey: .receivedSeq)
+        try container.encode(durableSeq, forKey: .durableSeq)
+        try container.encode(appliedSeq, forKey: .appliedSeq)
+        try container.encode(lagSegments, forKey: .lagSegments)
+        try container.encode(lagBytes, forKey: .lagBytes)
+        try container.encode(lagSeconds, forKey: .lagSeconds)
+        try container.encode(lastContactSeconds, forKey: .lastContactSeconds)
+    }
+}
+
+extension NodeStatus.Upstream {
+    enum CodingKeys: String, CodingKey {
+        case address, state, lastContactSeconds
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(address, forKey: .address)
+        try container.encode(state, forKey: .state)
+        try container.encode(lastContactSeconds, forKey: .lastContactSeconds)
+    }
+}
+
+/// JSON as it goes over the wire and to people: names in snake case, keys in order.
+package enum ControlJSON {
+    package static func encode(_ value: some Encodable, pretty: Bool = false) throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        encoder.outputFormatting = pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
+        return Array(try encoder.encode(value))
+    }
+
+    package static func decode<T: Decodable>(_ type: T.Type, from bytes: [UInt8]) throws -> T {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(type, from: Data(bytes))
+    }
+}

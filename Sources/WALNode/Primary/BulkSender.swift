@@ -1,0 +1,191 @@
+import Logging
+import NIOCore
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALSystem
+import WALWire
+
+/// Makes what one replica alone needs: the listing of the tree, with or without content, and the blocks that it asks for.
+/// One thread a connection, started at the first job, so that reading files never holds up the log of anybody.
+final class BulkSender: Sendable {
+    private enum Job: Sendable {
+        case sync(withContent: Bool)
+        case answer([BlockRequest])
+    }
+
+    private struct Credit: Sendable {
+        var sent: UInt64 = 0
+        var consumed: UInt64 = 0
+        var isStopped = false
+    }
+
+    private let node: PrimaryNode
+    private let connection: Connection
+    private let logger: Logger
+    private let jobs = BoundedQueue<Job>(maxCount: 1024)
+    private let credit = Monitor(Credit())
+    /// On the event loop, with the bytes of what was just written.
+    private let sent: @Sendable (Int) -> Void
+
+    /// The peer is another host: the network is the slow part, and compression may pay.
+    private var compresses: Bool { !connection.isLoopback && node.settings.compression != .none }
+
+    init(
+        node: PrimaryNode, connection: Connection, logger: Logger, sent: @escaping @Sendable (Int) -> Void
+    ) {
+        self.node = node
+        self.connection = connection
+        self.logger = logger
+        self.sent = sent
+        do {
+            _ = try WorkerThread.start(name: "bulk") { [self] in run() }
+        } catch {
+            connection.closeFromOutside(reason: "\(error)")
+        }
+    }
+
+    func sync(withContent: Bool) {
+        // The queue is larger than what a receiver within its window can ask for.
+        if !jobs.put(.sync(withContent: withContent)) { connection.closeFromOutside(reason: "too many requests") }
+    }
+
+    func answer(_ requests: [BlockRequest]) {
+        if !jobs.put(.answer(requests)) { connection.closeFromOutside(reason: "too many requests") }
+    }
+
+    func consumed(_ bytes: UInt64) {
+        credit.update { $0.consumed = max($0.consumed, bytes) }
+    }
+
+    func stop() {
+        credit.update { $0.isStopped = true }
+        jobs.cancel()
+    }
+
+    private struct Stopped: Error {}
+
+    private func run() {
+        while let job = jobs.take() {
+            do {
+                switch job {
+                case .sync(let withContent): try sendTree(withContent: withContent)
+                case .answer(let requests): try sendBlocks(requests)
+                }
+            } catch is Stopped {
+                return
+            } catch {
+                logger.error("cannot serve the replica: \(error)")
+                connection.closeFromOutside(reason: "\(error)")
+                return
+            }
+        }
+    }
+
+    /// Waits for room in the window, then writes.
+    private func send(_ message: Message, bytes: Int) throws {
+        let mayGoOn: Bool? = credit.wait { credit in
+            if credit.isStopped { return false }
+            guard credit.sent - min(credit.sent, credit.consumed) < UInt64(Limits.sendWindowBytes) else { return nil }
+            credit.sent += UInt64(bytes)
+            return true
+        }
+        guard mayGoOn == true else { throw Stopped() }
+        let frame = message.frame(epoch: node.epoch)
+        let connection = connection
+        let sent = sent
+        connection.eventLoop.execute {
+            sent(bytes)
+            connection.write(frame)
+        }
+    }
+
+    // MARK: The tree
+
+    private func sendTree(withContent: Bool) throws {
+        try node.catalog.read { catalog in
+            let state = catalog.state
+            let begin = SyncBegin(
+                position: state.position, treeDigest: state.treeDigest, lastObject: state.lastObject,
+                objectCount: state.objectCount, contentBytes: state.contentBytes)
+            try send(.syncBegin(begin), bytes: 0)
+            var walk = try TreeWalk(catalog: catalog, root: node.root, withContent: withContent)
+            defer { walk.finish() }
+            while let batch = try walk.next() {
+                try sendEntries(batch.entries)
+                // Content too large for an entry follows the entries that need it, in their order.
+                for row in batch.large { try sendBlocks(row.blockRequests, catalog) }
+            }
+            try send(.syncEnd, bytes: 0)
+        }
+    }
+
+    private func sendEntries(_ entries: ChangeWriter) throws {
+        guard !entries.isEmpty else { return }
+        let raw = entries.body.bytes
+        var message = SyncEntries(
+            count: entries.entryCount, codec: .none, rawBytes: UInt32(raw.count), bytes: raw)
+        if compresses, let small = raw.withUnsafeBytes({ Deflate.compress($0, level: 1) }) {
+            message.codec = .zlib
+            message.bytes = small
+        }
+        try send(.syncEntries(message), bytes: message.bytes.count)
+    }
+
+    // MARK: Blocks
+
+    private func sendBlocks(_ requests: [BlockRequest]) throws {
+        try node.catalog.read { try sendBlocks(requests, $0) }
+    }
+
+    /// Answers in order. Whatever is not there, or not what was asked for, is gone.
+    private func sendBlocks(_ requests: [BlockRequest], _ catalog: CatalogTransaction) throws {
+        let handles = TreeHandles(root: node.root)
+        var rest = requests[...]
+        while let first = rest.first {
+            let run = rest.prefix { $0.object == first.object }
+            rest = rest.dropFirst(run.count)
+            guard let file = try open(first.object, handles, catalog) else {
+                for request in run { try sendGone(request) }
+                continue
+            }
+            for request in run {
+                let bytes = try file.read(count: Int(request.block.length), at: request.offset)
+                guard bytes.count == Int(request.block.length), Digest(of: bytes) == request.block.digest else {
+                    try sendGone(request)
+                    continue
+                }
+                var answer = BlockAnswer(
+                    object: request.object, offset: request.offset, rawBytes: request.block.length, codec: .none,
+                    isGone: false, bytes: bytes)
+                if compresses, let small = bytes.withUnsafeBytes({ Deflate.compress($0, level: 1) }) {
+                    answer.codec = .zlib
+                    answer.bytes = small
+                }
+                try send(.block(answer), bytes: answer.bytes.count)
+            }
+            try file.close()
+        }
+    }
+
+    private func sendGone(_ request: BlockRequest) throws {
+        let answer = BlockAnswer(
+            object: request.object, offset: request.offset, rawBytes: request.block.length, codec: .none,
+            isGone: true, bytes: [])
+        try send(.block(answer), bytes: 0)
+    }
+
+    private func open(_ object: ObjectID, _ handles: TreeHandles, _ catalog: CatalogTransaction) throws -> File? {
+        for place in try catalog.places(of: object) {
+            guard let directory = try handles.directory(place.parent, catalog) else { continue }
+            do throws(SystemError) {
+                guard try directory.status(of: place.name).kind == .file else { continue }
+                return try directory.openFile(place.name)
+            } catch {
+                // Renamed, removed or not to be read: the answer is that it is gone, and the log tells the rest.
+                continue
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,101 @@
+import Logging
+import Synchronization
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+
+/// Makes captured entries the next segment of the log: compressed once, synced before anybody ships it.
+final class LogSink: CaptureSink {
+    private let writer: LogWriter
+    private let history: HistoryID
+    private let epoch: UInt64
+    private let compression: Compression
+    private let retention: Retention
+    private let replicas: ReplicaRegistry
+    private let signal: LogSignal
+    private let logger: Logger
+    /// True while the disk is full: the capture waits, nothing is lost.
+    private let isStalled: Atomic<Bool>
+
+    init(
+        writer: LogWriter, history: HistoryID, epoch: UInt64, compression: Compression, retention: Retention,
+        replicas: ReplicaRegistry, signal: LogSignal, logger: Logger
+    ) {
+        self.writer = writer
+        self.history = history
+        self.epoch = epoch
+        self.compression = compression
+        self.retention = retention
+        self.replicas = replicas
+        self.signal = signal
+        self.logger = logger
+        isStalled = Atomic(false)
+    }
+
+    func emit(
+        _ changes: borrowing ChangeWriter, state: CatalogState, flags: SegmentHeader.Flags
+    ) throws -> Position {
+        let context = SegmentContext(
+            history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),
+            treeDigest: state.treeDigest, lastObject: state.lastObject, flags: flags)
+        let segment = Segment(changes, context: context, compression: compression)
+        try prune(adding: UInt64(segment.bytes.count))
+        while true {
+            do throws(LogError) {
+                try writer.append(segment)
+                try writer.sync()
+                break
+            } catch {
+                guard case .noSpace = error else { throw error }
+                logger.error("\(error); capture waits for room")
+                signal.isStalled = true
+                // Room may come from retention as replicas move on, or from the operator.
+                try prune(adding: UInt64(segment.bytes.count))
+                _ = signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil }
+                if signal.stopped.withLock({ $0 }) { throw error }
+            }
+        }
+        signal.isStalled = false
+        signal.advance()
+        return segment.position
+    }
+
+    /// Whole files that no slot needs and that are old enough, or that the budget does not allow.
+    private func prune(adding bytes: UInt64) throws {
+        let verdict = Retention.prunableThrough(
+            files: writer.view.files, slots: replicas.slots(), now: Clock.realtimeNanoseconds(), policy: retention,
+            adding: bytes)
+        if let through = verdict.through { try writer.prune(through: through) }
+        if !verdict.lostSlots.isEmpty {
+            for name in replicas.markLost(below: writer.view.base.seq) {
+                logger.warning("log budget overran replica \(name): it will reconcile when it connects")
+            }
+        }
+    }
+}
+
+/// Tells connections that the log has grown.
+final class LogSignal: Sendable {
+    private let listeners = Mutex<[ObjectIdentifier: @Sendable () -> Void]>([:])
+    private let stalled = Atomic<Bool>(false)
+    let stopped = Monitor<Bool>(false)
+
+    var isStalled: Bool {
+        get { stalled.load(ordering: .relaxed) }
+        set { stalled.store(newValue, ordering: .relaxed) }
+    }
+
+    func listen(_ owner: AnyObject, _ body: @escaping @Sendable () -> Void) {
+        listeners.withLock { $0[ObjectIdentifier(owner)] = body }
+    }
+
+    func remove(_ owner: AnyObject) {
+        listeners.withLock { $0[ObjectIdentifier(owner)] = nil }
+    }
+
+    func advance() {
+        for listener in listeners.withLock({ Array($0.values) }) { listener() }
+    }
+}

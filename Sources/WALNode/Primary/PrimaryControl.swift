@@ -1,0 +1,175 @@
+import Foundation
+import NIOCore
+import Synchronization
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// What clients ask of a primary.
+extension PrimaryNode: ControlService {
+    func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
+        Task { [self] in
+            do {
+                answer(try await respond(to: request))
+            } catch {
+                answer(ControlResponse(error: error))
+            }
+        }
+    }
+
+    private func respond(to request: ControlRequest) async throws -> ControlResponse {
+        var response = ControlResponse()
+        switch request.verb {
+        case .status: response.status = try status()
+        case .position: response.position = PositionStatus(logView.durableEnd)
+        case .mark: response.position = PositionStatus(try await mark())
+        case .segment:
+            let seq = request.seq ?? 0
+            guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
+                throw NodeError(
+                    .notMet, "segment \(seq) is not in the log of \(file.node), which holds \(logView.firstSeq) to "
+                        + "\(logView.durableEnd.seq)")
+            }
+            response.position = PositionStatus(position)
+            response.treeDigest = header.treeDigest.description
+        case .wait: response.replicas = try await wait(request)
+        case .verify: response.verify = try await verify(isDeep: request.deep ?? false)
+        }
+        return response
+    }
+
+    private func wait(_ request: ControlRequest) async throws -> Int {
+        let wanted = try PositionText(request.position ?? "")
+        if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
+            throw NodeError(.diverged, "\(request.position ?? "") is not on this history, which has \(own) there")
+        }
+        guard wanted.epoch <= epoch else {
+            throw NodeError(.notMet, "epoch \(wanted.epoch) is beyond this primary's epoch \(epoch)")
+        }
+        let count = request.replicas ?? 1
+        let seconds = request.timeoutSeconds ?? 30
+        let replicas = replicas
+        let outcome: Result<Int, NodeError> = await withCheckedContinuation { continuation in
+            let once = Once(continuation)
+            let waiter = replicas.wait(for: wanted.seq, count: count) { once.resume(.success($0)) }
+            Task {
+                try? await Task.sleep(for: .seconds(seconds))
+                guard let have = replicas.cancel(waiter) else { return }
+                once.resume(
+                    .failure(
+                        NodeError(
+                            .notMet,
+                            "\(have) of \(count) replicas have applied \(wanted.epoch):\(wanted.seq) after \(seconds) s")))
+            }
+        }
+        return try outcome.get()
+    }
+
+    /// Compares the tree with the catalog. The tree goes on changing, so only what differs at every one of a few looks,
+    /// each after all changes so far were captured, is a difference.
+    private func verify(isDeep: Bool) async throws -> VerifyReport {
+        var persistent: Set<TreeDifference> = []
+        var report: VerifyReport?
+        for attempt in 0..<3 {
+            _ = try await mark()
+            let (result, state, digest) = try catalog.read { catalog in
+                let check = TreeCheck(isDeep: isDeep, progress: CaptureProgress())
+                return (try check.run(catalog, root: root), catalog.state, try catalog.recomputedDigest())
+            }
+            let found = Set(result.differences)
+            persistent = attempt == 0 ? found : persistent.intersection(found)
+            report = VerifyReport(
+                position: PositionStatus(state.position), treeDigest: state.treeDigest.description,
+                isDeep: isDeep, names: result.names, bytes: result.bytes, differences: [],
+                isDigestRight: digest == state.treeDigest, isComplete: state.isComplete)
+            if persistent.isEmpty { break }
+        }
+        report?.differences = persistent.sorted { $0.path < $1.path }.map {
+            VerifyReport.Difference(path: $0.path, kind: $0.kind.rawValue)
+        }
+        return report!
+    }
+
+    func status() throws -> NodeStatus {
+        let end = logView.durableEnd
+        let state = try catalog.state()
+        let now = Clock.monotonicNanoseconds()
+        var list: [NodeStatus.Replica] = []
+        for (name, entry) in replicas.entries.sorted(by: { $0.key < $1.key }) {
+            var replica = NodeStatus.Replica(
+                name: name, address: entry.address, state: entry.isLost ? "lost" : entry.state, sentSeq: entry.sent,
+                receivedSeq: entry.received, durableSeq: entry.durable, appliedSeq: entry.applied)
+            replica.lastContactSeconds = entry.lastContact.map { Double(now - $0) / 1e9 }
+            if let applied = entry.applied, applied > 0, applied <= end.seq { try addLag(&replica, applied, end) }
+            list.append(replica)
+        }
+        return NodeStatus(
+            role: file.role.rawValue, node: file.node, history: file.history, epoch: epoch,
+            position: PositionStatus(end), state: stateName, treeDigest: state.treeDigest.description,
+            log: NodeStatus.Log(firstSeq: logView.firstSeq, lastSeq: end.seq, bytes: logView.bytes), replicas: list,
+            upstream: nil, appliedSeq: end.seq, durableSeq: end.seq, lagSegments: 0, lagSeconds: 0,
+            objects: state.objectCount, contentBytes: state.contentBytes, progress: scanProgress, notes: notes,
+            pid: ProcessFacts.processID, path: settings.rootPath)
+    }
+
+    /// Seconds since the first change that the replica does not show was captured.
+    private func addLag(_ replica: inout NodeStatus.Replica, _ applied: UInt64, _ end: Position) throws {
+        replica.lagSegments = end.seq - applied
+        guard applied < end.seq else {
+            replica.lagBytes = 0
+            replica.lagSeconds = 0
+            return
+        }
+        replica.lagBytes = try? logView.bytesBetween(after: applied, through: end.seq)
+        if let first = try? logView.header(at: applied + 1) {
+            replica.lagSeconds = Double(max(0, Clock.realtimeNanoseconds() - first.captureTime)) / 1e9
+        }
+    }
+
+    private var stateName: String {
+        if signal.isStalled { return "stalled" }
+        return switch progress.phase {
+        case .starting, .scanning: "scanning"
+        case .watching: "streaming"
+        case .rescan: "rescan"
+        case .stalled, .stopped: "stalled"
+        }
+    }
+
+    private var scanProgress: NodeStatus.Progress? {
+        guard progress.phase == .scanning || progress.phase == .rescan else { return nil }
+        return NodeStatus.Progress(
+            files: progress.namesSeen.load(ordering: .relaxed), totalFiles: nil,
+            bytes: progress.bytesRead.load(ordering: .relaxed), totalBytes: nil)
+    }
+
+    private var notes: [String] {
+        var notes = progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
+        if progress.watchLimitReached.load(ordering: .relaxed) {
+            notes.append(
+                "not every directory is watched: raise fs.inotify.max_user_watches; until then a scan finds the changes")
+        }
+        let special = progress.skippedSpecial.load(ordering: .relaxed)
+        if special > 0 { notes.append("\(special) special files are not replicated") }
+        let fuzzy = progress.fuzzyReads.load(ordering: .relaxed)
+        if fuzzy > 0 { notes.append("\(fuzzy) files were captured while they were written") }
+        if signal.isStalled { notes.append("no space for the log: free some on \(folder.path)") }
+        return notes
+    }
+}
+
+/// A continuation that two may try to resume.
+final class Once<Value: Sendable>: Sendable {
+    private let continuation: Mutex<CheckedContinuation<Value, Never>?>
+
+    init(_ continuation: CheckedContinuation<Value, Never>) {
+        self.continuation = Mutex(continuation)
+    }
+
+    func resume(_ value: Value) {
+        continuation.withLock { $0.take() }?.resume(returning: value)
+    }
+}

@@ -1,0 +1,322 @@
+import Logging
+import NIOCore
+import ServiceLifecycle
+import Synchronization
+import WALApply
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+package struct PrimarySettings: Sendable {
+    package var rootPath: String
+    package var statePath: String?
+    package var name: String?
+    package var listen: [Address] = []
+    package var to: [Address] = []
+    package var compression = Compression.standard
+    /// Log that a slow replica still needs is dropped beyond this.
+    package var retention = Retention(budgetBytes: 4 << 30, keepSeconds: 3600)
+    package var capture = CaptureSettings()
+    /// Stop with success once every replica of ``to`` has applied what was there at the start.
+    package var isOnce = false
+    /// As a person started it, for messages.
+    package var command = "walship"
+
+    package init(rootPath: String) {
+        self.rootPath = rootPath
+    }
+}
+
+/// A primary: captures one tree into its log and ships the log to any number of replicas.
+///
+/// Started by ``run()`` and ended by a graceful shutdown, by what `--once` waits for, or by a log, catalog or root that is
+/// not usable any more. Threads: one captures; one event loop speaks to all replicas and clients; each replica that needs
+/// a listing or blocks has one more while it does.
+package final class PrimaryNode: Service {
+    let settings: PrimarySettings
+    let logger: Logger
+    let folder: StateFolder
+    let file: NodeFile
+    let history: HistoryID
+    let catalog: Catalog
+    let logView: LogView
+    let replicas: ReplicaRegistry
+    let signal = LogSignal()
+    let mailbox: CaptureMailbox
+    package let progress = CaptureProgress()
+    private let writer: Mutex<LogWriter?>
+    private let network = Network()
+    private let addresses = Mutex<[Address]>([])
+    private let finished = Finish()
+
+    var root: Directory { folder.root }
+    package var epoch: UInt64 { file.epoch }
+
+    /// Takes the tree: checks everything, changes nothing when it throws. What was never a primary becomes one.
+    package init(_ settings: PrimarySettings, logger: Logger) throws {
+        self.settings = settings
+        self.logger = logger
+        var existing: NodeFile?
+        folder = try StateFolder(
+            rootPath: settings.rootPath, statePath: settings.statePath, command: settings.command
+        ) { _, found in
+            existing = found
+            switch found?.role {
+            case nil, .primary: break
+            case .replica:
+                throw NodeError(
+                    .failed,
+                    "\(settings.rootPath) is a replica; run walrecv for it, or remove its state folder to make it a "
+                        + "primary of a new history")
+            case .fenced:
+                throw NodeError(
+                    .failed, "\(settings.rootPath) is fenced: another primary was promoted; it can only rejoin")
+            }
+        }
+        if var existing {
+            if let name = settings.name, name != existing.node {
+                existing.node = name
+                try existing.save(to: folder.directory)
+            }
+            file = existing
+        } else {
+            let id = randomBytes(16).withUnsafeBytes { Digest(bytes: $0)! }
+            let name = try settings.name ?? ProcessFacts.hostName()
+            let made = NodeFile(node: name, role: .primary, history: HistoryID(id), epoch: 1)
+            try made.save(to: folder.directory)
+            file = made
+        }
+        history = try file.historyID
+        catalog = try Catalog(path: folder.catalogPath)
+        let (writer, report) = try LogWriter.open(
+            directory: folder.log, quarantine: folder.quarantine, history: history,
+            emptyAt: try catalog.state().position, rollBytes: settings.retention.rollBytes)
+        if report.cutBytes > 0 {
+            logger.warning("cut \(report.cutBytes) bytes of an unfinished segment from the log; a copy is in quarantine")
+        }
+        logView = writer.view
+        try Self.catchUp(catalog, with: writer, logger)
+        self.writer = Mutex(writer)
+        replicas = try ReplicaRegistry(folder: folder.directory)
+        mailbox = try CaptureMailbox()
+    }
+
+    /// The log is first and the catalog second, so after a crash the catalog may be behind. It is never ahead.
+    private static func catchUp(_ catalog: Catalog, with log: LogWriter, _ logger: Logger) throws {
+        let state = try catalog.state()
+        guard state.position.seq > 0 else {
+            // No catalog, but a log: object numbers go on after the last, and the tree is found anew.
+            if let header = try log.view.header(at: log.end.seq) {
+                logger.notice("the catalog is missing: the tree is scanned anew, and replicas will reconcile")
+                try catalog.write { $0.state.lastObject = header.lastObject }
+            }
+            return
+        }
+        guard try log.view.holds(state.position) else {
+            throw NodeError(
+                .diverged,
+                "the catalog is at \(state.position) and the log ends at \(log.end): segments are missing from it; "
+                    + "restore log/, or remove catalog.sqlite and let the replicas reconcile")
+        }
+        var cursor = try log.view.cursor(after: state.position.seq)
+        var count = 0
+        while let location = try cursor.next() {
+            let segment = try location.read()
+            guard !segment.header.flags.contains(.baseline) else {
+                try catalog.write { transaction in
+                    try transaction.removeEverything()
+                    transaction.state.lastObject = segment.header.lastObject
+                }
+                return
+            }
+            try catalog.write { try Replay.apply(try ChangeSet(segment), to: $0) }
+            count += 1
+        }
+        if count > 0 { logger.notice("replayed \(count) segments into the catalog") }
+    }
+
+    package func hello() -> Hello {
+        Hello(
+            role: .sender, node: file.node, history: history, promisedEpoch: file.promisedEpoch,
+            position: logView.durableEnd)
+    }
+
+    /// What the log says of a replica's position.
+    func standing(of position: Position) -> SenderMachine.Standing {
+        let end = logView.durableEnd
+        do {
+            if try logView.holds(position) { return .held }
+            if position.seq < logView.base.seq { return .pruned }
+            return .diverged(own: end)
+        } catch {
+            logger.error("\(error)")
+            return .pruned
+        }
+    }
+
+    // MARK: Running
+
+    /// Addresses that are listened on, with the ports that were taken.
+    package var listening: [Address] { addresses.withLock { $0 } }
+
+    package func run() async throws {
+        do {
+            let control = try await network.listen(unixSocket: folder.controlSocketPath) { [self] in
+                AcceptRole(service: self, makePeer: nil)
+            }
+            var channels = [control]
+            for address in settings.listen {
+                let (channel, real) = try await network.listen(address) { [self] in
+                    AcceptRole(service: self, makePeer: { _ in SenderRole(node: self) })
+                }
+                channels.append(channel)
+                addresses.withLock { $0.append(real) }
+                logger.info("listening on \(real)")
+            }
+            try startCapture()
+            try await withGracefulShutdownHandler {
+                try await serve()
+            } onGracefulShutdown: { [self] in
+                finished.finish(.success(()))
+            }
+            await stop(channels)
+        } catch {
+            await stop([])
+            throw NodeError(error)
+        }
+    }
+
+    private func serve() async throws {
+        let dialers = settings.to.map { address in
+            Dialer(network: network, address: address, logger: logger) { [self] ended in
+                SenderRole(node: self, ended: ended)
+            }
+        }
+        for dialer in dialers { dialer.start() }
+        let housekeeping = Task { [self] in
+            while !Task.isCancelled {
+                try await Task.sleep(for: .seconds(5))
+                do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
+            }
+        }
+        if settings.isOnce {
+            Task { [self] in
+                do {
+                    try await shipOnce()
+                    finished.finish(.success(()))
+                } catch {
+                    finished.finish(.failure(NodeError(error)))
+                }
+            }
+        }
+        defer {
+            housekeeping.cancel()
+            for dialer in dialers { dialer.stop() }
+        }
+        try await finished.wait()
+    }
+
+    /// Returns when every replica that was named has applied what was there at the call.
+    private func shipOnce() async throws {
+        let position = try await mark()
+        let count = settings.to.count
+        await withCheckedContinuation { continuation in
+            _ = replicas.wait(for: position.seq, count: count) { _ in continuation.resume() }
+        }
+    }
+
+    package func mark() async throws -> Position {
+        try await withCheckedThrowingContinuation { continuation in
+            mailbox.mark { continuation.resume(with: $0) }
+        }
+    }
+
+    private func startCapture() throws {
+        _ = try WorkerThread.start(name: "capture", stackBytes: 8 << 20) { [self] in
+            do {
+                guard let writer = writer.withLock({ $0.take() }) else { return }
+                let sink = LogSink(
+                    writer: writer, history: history, epoch: epoch, compression: settings.compression,
+                    retention: settings.retention, replicas: replicas, signal: signal, logger: logger)
+                let capture = try Capture(
+                    rootPath: settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
+                    settings: settings.capture, mailbox: mailbox, progress: progress)
+                try capture.run { [self] in
+                    let state = try? catalog.state()
+                    logger.info(
+                        "capturing", metadata: ["position": "\(state?.position.short ?? "")", "objects": "\(state?.objectCount ?? 0)"])
+                }
+                finished.captureEnded(nil)
+            } catch {
+                finished.captureEnded(NodeError(error))
+            }
+        }
+    }
+
+    private func stop(_ channels: [any Channel]) async {
+        // Clients and replicas first, so that none waits for an answer that cannot come.
+        for channel in channels { try? await channel.close() }
+        signal.stopped.update { $0 = true }
+        mailbox.stop()
+        await finished.waitForCapture()
+        do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
+        await network.shutDown()
+        do { try catalog.close() } catch { logger.warning("\(error)") }
+    }
+}
+
+/// How a node comes to its end: the first word counts.
+final class Finish: Sendable {
+    private struct State: Sendable {
+        var result: Result<Void, NodeError>?
+        var waiter: CheckedContinuation<Void, any Error>?
+        var isCaptureOver = false
+        var captureWaiter: CheckedContinuation<Void, Never>?
+    }
+
+    private let state = Mutex(State())
+
+    func finish(_ result: Result<Void, NodeError>) {
+        let waiter: CheckedContinuation<Void, any Error>? = state.withLock { state in
+            guard state.result == nil else { return nil }
+            state.result = result
+            defer { state.waiter = nil }
+            return state.waiter
+        }
+        waiter?.resume(with: result.mapError { $0 as any Error })
+    }
+
+    func wait() async throws {
+        try await withCheckedThrowingContinuation { continuation in
+            let result: Result<Void, NodeError>? = state.withLock { state in
+                if state.result == nil { state.waiter = continuation }
+                return state.result
+            }
+            if let result { continuation.resume(with: result.mapError { $0 as any Error }) }
+        }
+    }
+
+    func captureEnded(_ error: NodeError?) {
+        if let error { finish(.failure(error)) }
+        let waiter = state.withLock { state in
+            state.isCaptureOver = true
+            defer { state.captureWaiter = nil }
+            return state.captureWaiter
+        }
+        waiter?.resume()
+    }
+
+    /// Returns when the worker thread is done with log and catalog.
+    func waitForCapture() async {
+        await withCheckedContinuation { continuation in
+            let isOver = state.withLock { state in
+                if !state.isCaptureOver { state.captureWaiter = continuation }
+                return state.isCaptureOver
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+import Foundation
+import Synchronization
+import WALFormat
+import WALSystem
+import WALWire
+
+/// What the primary knows of each replica by name, connected or not. The durable positions are its slots: the log is kept
+/// for them, within the budget.
+final class ReplicaRegistry: Sendable {
+    struct Entry: Sendable {
+        var address: String
+        var state: String
+        var sent: UInt64?
+        var received: UInt64?
+        var durable: UInt64?
+        var applied: UInt64?
+        /// Monotonic nanoseconds; nil before the first contact of this run.
+        var lastContact: UInt64?
+        /// Which connection speaks for it now.
+        var owner: ObjectIdentifier?
+        var isLost = false
+    }
+
+    private struct Waiter: Sendable {
+        var seq: UInt64
+        var count: Int
+        var done: @Sendable (Int) -> Void
+    }
+
+    private struct State: Sendable {
+        var entries: [String: Entry] = [:]
+        var waiters: [UInt64: Waiter] = [:]
+        var nextWaiter: UInt64 = 0
+        var isDirty = false
+    }
+
+    private struct Slot: Codable {
+        var durable: UInt64
+        var applied: UInt64
+        var address: String
+    }
+
+    private static let fileName = Name("slots.json")
+    private let state: Mutex<State>
+    private let folder: Directory
+
+    init(folder: Directory) throws {
+        self.folder = folder
+        var loaded = State()
+        do throws(SystemError) {
+            let bytes = try readWholeFile(in: folder, Self.fileName, limit: 16 << 20)
+            // A slot only delays pruning, so a damaged file costs a reconcile and is no reason not to start.
+            for (name, slot) in (try? JSONDecoder().decode([String: Slot].self, from: Data(bytes))) ?? [:] {
+                loaded.entries[name] = Entry(
+                    address: slot.address, state: "disconnected", durable: slot.durable, applied: slot.applied)
+            }
+        } catch {
+            if !error.isNotFound { throw error }
+        }
+        state = Mutex(loaded)
+    }
+
+    /// Writes the slots if they changed. Losing the last few seconds of them keeps the log longer, never shorter.
+    func save() throws {
+        let slots: [String: Slot]? = state.withLock { state in
+            guard state.isDirty else { return nil }
+            state.isDirty = false
+            return state.entries.compactMapValues { entry in
+                entry.durable.map { Slot(durable: $0, applied: entry.applied ?? 0, address: entry.address) }
+            }
+        }
+        guard let slots else { return }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        try durableReplace(in: folder, Self.fileName, Array(try encoder.encode(slots)))
+    }
+
+    /// False when a living connection of the same name has spoken lately: two replicas with one name would share a slot.
+    func connect(_ hello: Hello, address: String, owner: AnyObject) -> Bool {
+        let now = Clock.monotonicNanoseconds()
+        return state.withLock { state in
+            if let known = state.entries[hello.node], known.owner != nil, let last = known.lastContact,
+                now - last < SenderMachine.heartbeatNanoseconds * 2
+            {
+                return false
+            }
+            var entry = state.entries[hello.node] ?? Entry(address: address, state: "connecting")
+            entry.address = address
+            entry.state = "connecting"
+            entry.lastContact = now
+            entry.owner = ObjectIdentifier(owner)
+            entry.isLost = false
+            entry.sent = nil
+            state.entries[hello.node] = entry
+            return true
+        }
+    }
+
+    func update(_ name: String, owner: AnyObject, _ body: (inout Entry) -> Void) {
+        let met: [(@Sendable (Int) -> Void, Int)] = state.withLock { state in
+            guard var entry = state.entries[name], entry.owner == ObjectIdentifier(owner) else { return [] }
+            let durable = entry.durable
+            body(&entry)
+            entry.lastContact = Clock.monotonicNanoseconds()
+            if durable != entry.durable { state.isDirty = true }
+            state.entries[name] = entry
+            return takeMet(&state)
+        }
+        for (done, count) in met { done(count) }
+    }
+
+    func disconnect(_ name: String, owner: AnyObject) {
+        state.withLock { state in
+            guard state.entries[name]?.owner == ObjectIdentifier(owner) else { return }
+            state.entries[name]!.owner = nil
+            state.entries[name]!.state = "disconnected"
+            state.isDirty = true
+        }
+    }
+
+    private func takeMet(_ state: inout State) -> [(@Sendable (Int) -> Void, Int)] {
+        var met: [(@Sendable (Int) -> Void, Int)] = []
+        for (id, waiter) in state.waiters {
+            let count = Self.count(state.entries, at: waiter.seq)
+            guard count >= waiter.count else { continue }
+            state.waiters[id] = nil
+            met.append((waiter.done, count))
+        }
+        return met
+    }
+
+    private static func count(_ entries: [String: Entry], at seq: UInt64) -> Int {
+        entries.values.count { ($0.applied ?? 0) >= seq && $0.state == "streaming" }
+    }
+
+    /// Calls `done` once when `count` replicas have applied `seq`, at once if they have. The number can be cancelled.
+    func wait(for seq: UInt64, count: Int, done: @escaping @Sendable (Int) -> Void) -> UInt64 {
+        let (id, met) = state.withLock { state in
+            state.nextWaiter += 1
+            let id = state.nextWaiter
+            state.waiters[id] = Waiter(seq: seq, count: count, done: done)
+            return (id, takeMet(&state))
+        }
+        for (done, count) in met { done(count) }
+        return id
+    }
+
+    /// How many have it now; nil when the wait is over already.
+    func cancel(_ waiter: UInt64) -> Int? {
+        state.withLock { state in
+            guard let waiting = state.waiters.removeValue(forKey: waiter) else { return nil }
+            return Self.count(state.entries, at: waiting.seq)
+        }
+    }
+
+    func slots() -> [UInt64] {
+        state.withLock { $0.entries.values.compactMap { $0.isLost ? nil : $0.durable } }
+    }
+
+    func markLost(below base: UInt64) -> [String] {
+        state.withLock { state in
+            var lost: [String] = []
+            for (name, entry) in state.entries where !entry.isLost && (entry.durable ?? .max) < base {
+                state.entries[name]!.isLost = true
+                lost.append(name)
+            }
+            return lost
+        }
+    }
+
+    var entries: [String: Entry] { state.withLock { $0.entries } }
+}

@@ -1,0 +1,228 @@
+import Logging
+import NIOCore
+import NIOPosix
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// The sender's end of one replica's connection. It ships the log's bytes as they stand; what must be made for this
+/// replica alone (listings, blocks of files) is made by a ``BulkSender`` on a thread of its own.
+///
+/// All methods run on the connection's event loop.
+final class SenderRole: PeerRole {
+    private let node: PrimaryNode
+    /// This side dialled, so it speaks first and the replica's hello is the answer.
+    private var isIntroduced = false
+    private var machine: SenderMachine
+    private var connection: Connection?
+    private var cursor: LogCursor?
+    private var current: (location: LogLocation, offset: UInt64)?
+    private var skipping: UInt64 = 0
+    private var fileHandle: (file: LogFile, handle: RegionHandle)?
+    private var bulk: BulkSender?
+    private var logger: Logger
+    /// Called with the reason when the connection is over.
+    private let ended: (@Sendable (String) -> Void)?
+
+    /// Pieces below this are read and sent together; above, the kernel sends from the file.
+    private static let regionBytes: UInt64 = 128 << 10
+    private static let pieceBytes: UInt64 = 1 << 20
+
+    init(node: PrimaryNode, ended: (@Sendable (String) -> Void)? = nil) {
+        self.node = node
+        self.ended = ended
+        logger = node.logger
+        machine = SenderMachine(history: node.history, epoch: node.epoch, now: Clock.monotonicNanoseconds())
+    }
+
+    func opened(_ connection: Connection) {
+        self.connection = connection
+        introduce()
+    }
+
+    func accepted(_ connection: Connection) {
+        self.connection = connection
+        introduce()
+    }
+
+    private func introduce() {
+        guard !isIntroduced, let connection else { return }
+        isIntroduced = true
+        connection.send(.hello(node.hello()), epoch: node.epoch)
+    }
+
+    func received(_ message: Message, epoch: UInt64) {
+        if case .hello(let hello) = message, hello.role == .receiver, machine.peer == nil {
+            guard let connection, node.replicas.connect(hello, address: connection.peerAddress, owner: self) else {
+                let text = "a replica named '\(hello.node)' is connected already; give each its own --name"
+                perform(machine.refuse(Refusal(.busy, text)))
+                return
+            }
+            logger[metadataKey: "replica"] = "\(hello.node)"
+        }
+        perform(
+            machine.received(message, now: Clock.monotonicNanoseconds()) { position in
+                node.standing(of: position)
+            })
+        pump()
+    }
+
+    func tick() {
+        perform(
+            machine.tick(now: Clock.monotonicNanoseconds()) {
+                let end = node.logView.durableEnd
+                let header = try? node.logView.header(at: end.seq)
+                return Heartbeat(
+                    position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
+            })
+    }
+
+    func writable() {
+        pump()
+    }
+
+    func closed(reason: String?) {
+        node.signal.remove(self)
+        bulk?.stop()
+        if let name = machine.peer?.node {
+            node.replicas.disconnect(name, owner: self)
+            logger.info("replica disconnected: \(reason ?? "it closed the connection")")
+        }
+        connection = nil
+        ended?(reason ?? "it closed the connection")
+    }
+
+    private func perform(_ actions: [SenderMachine.Action]) {
+        for action in actions {
+            switch action {
+            case .send(let message): connection?.send(message, epoch: node.epoch)
+            case .stream(let seq, let skipping): beginStream(after: seq, skipping: skipping)
+            case .beginSync(let withContent):
+                update { $0.state = "syncing" }
+                logger.info(withContent ? "first sync" : "reconcile by listing")
+                bulkSender()?.sync(withContent: withContent)
+            case .answer(let requests): bulkSender()?.answer(requests)
+            case .progress(let ack): progress(ack)
+            case .deposed(let epoch):
+                logger.critical("a replica has promised epoch \(epoch): another primary was promoted")
+            case .close(let reason): connection?.close(reason: reason)
+            }
+        }
+    }
+
+    private func progress(_ ack: Ack) {
+        bulk?.consumed(ack.consumedBytes)
+        let isStreaming = machine.isStreaming
+        update { entry in
+            entry.received = ack.received
+            // A slot never moves back, but for a replica that began anew.
+            entry.durable = ack.durable
+            entry.applied = ack.applied
+            entry.state = ack.isSyncing || !isStreaming ? "syncing" : "streaming"
+        }
+    }
+
+    private func update(_ body: (inout ReplicaRegistry.Entry) -> Void) {
+        if let name = machine.peer?.node { node.replicas.update(name, owner: self, body) }
+    }
+
+    // MARK: The log
+
+    private func beginStream(after seq: UInt64, skipping: UInt64) {
+        guard let connection else { return }
+        do {
+            cursor = try node.logView.cursor(after: seq)
+        } catch {
+            connection.close(reason: "\(error)")
+            return
+        }
+        self.skipping = skipping
+        current = nil
+        update { $0.state = "streaming" }
+        logger.info("streaming after segment \(seq)")
+        let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
+        node.signal.listen(self) {
+            connection.eventLoop.execute { bound.value.pump() }
+        }
+    }
+
+    /// Sends as much of the log as window and socket take.
+    private func pump() {
+        guard let connection, machine.isStreaming, cursor != nil else { return }
+        var wrote = false
+        do {
+            while machine.canSend, connection.isWritable {
+                if current == nil {
+                    guard let next = try cursor!.next() else { break }
+                    guard skipping < next.length else {
+                        connection.close(reason: "the replica holds more of segment \(next.header.seq) than there is")
+                        return
+                    }
+                    current = (next, skipping)
+                    skipping = 0
+                }
+                try sendPiece(connection)
+                wrote = true
+            }
+        } catch {
+            logger.error("log cannot be shipped: \(error)")
+            connection.close(reason: "\(error)")
+        }
+        if wrote { connection.flush() }
+    }
+
+    private func sendPiece(_ connection: Connection) throws {
+        let (location, offset) = current!
+        let count = min(Self.pieceBytes, location.length - offset)
+        let part = SegmentPart(seq: location.header.seq, offset: offset, total: location.length, bytes: [])
+        var buffer = ByteBuffer(bytes: Message.segmentPart(part).frame(epoch: node.epoch, extraBytes: Int(count)))
+        if count <= Self.regionBytes {
+            let bytes = try location.readBytes(at: offset, count: Int(count))
+            buffer.writeBytes(bytes)
+            connection.write(buffer)
+        } else {
+            connection.write(buffer)
+            let handle = try regionHandle(location.file)
+            let start = Int(location.offset + offset)
+            connection.write(
+                FileRegion(fileHandle: handle.handle, readerIndex: start, endIndex: start + Int(count)),
+                done: { withExtendedLifetime(handle) {} })
+        }
+        machine.sent(bytes: Int(count), now: Clock.monotonicNanoseconds())
+        let isWhole = offset + count == location.length
+        current = isWhole ? nil : (location, offset + count)
+        if isWhole { update { $0.sent = location.header.seq } }
+    }
+
+    private func regionHandle(_ file: LogFile) throws -> RegionHandle {
+        if let known = fileHandle, known.file === file { return known.handle }
+        let handle = try RegionHandle(file)
+        fileHandle = (file, handle)
+        return handle
+    }
+
+    private func bulkSender() -> BulkSender? {
+        guard let connection else { return nil }
+        if let bulk { return bulk }
+        let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
+        bulk = BulkSender(node: node, connection: connection, logger: logger) { bytes in
+            bound.value.machine.sent(bytes: bytes, now: Clock.monotonicNanoseconds())
+        }
+        return bulk
+    }
+}
+
+/// A descriptor of a log file for as long as a write from it is under way.
+private final class RegionHandle: Sendable {
+    let handle: NIOFileHandle
+
+    init(_ file: LogFile) throws {
+        handle = NIOFileHandle(_deprecatedTakingOwnershipOfDescriptor: try duplicateDescriptor(file.descriptor))
+    }
+
+    deinit {
+        try? handle.close()
+    }
+}

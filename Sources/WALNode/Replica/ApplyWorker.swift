@@ -1,0 +1,334 @@
+import Logging
+import WALApply
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// The replica's apply thread: batches of segments from the log into the tree, syncs, and checks in between.
+final class ApplyWorker {
+    private let node: ReplicaNode
+    private let catalog: Catalog
+    private let applier: Applier
+    private let log: LogView
+    private let logger: Logger
+
+    /// Raw bytes that one batch holds in memory, more or less.
+    private static let batchBytes: UInt64 = 16 << 20
+    private static let batchSegments = 256
+    private static let hiddenBatchBytes = 8 << 20
+
+    init(node: ReplicaNode) {
+        self.node = node
+        catalog = node.catalog
+        log = node.logView
+        logger = node.logger
+        applier = Applier(
+            catalog: catalog, root: node.folder.root, staging: node.folder.staging,
+            quarantine: Quarantine(directory: node.folder.quarantine))
+    }
+
+    // MARK: Start
+
+    /// Finishes what a crash interrupted and finds out where the replica stands.
+    func prepare() throws {
+        try? node.folder.directory.unlink(Name("catalog.next.sqlite"))
+        let state = try catalog.state()
+        if try applier.hasHiddenTree, state.position.seq > 0 {
+            try applier.finishShowing(at: node.folder.root)
+        } else if try applier.hasHiddenTree {
+            try indexHidden()
+            node.update { $0.needsSync = true }
+            return
+        }
+        try applier.recover()
+        if state.position.seq > 0 {
+            let pending = try catalog.read { try $0.pendingObjects() }
+            if !state.isComplete, pending.isEmpty { node.update { $0.needsSync = true } }
+            try checkAtStart()
+        } else if try !node.folder.root.entries().allSatisfy({ $0.name == Name(".wal") }) {
+            try adopt()
+        }
+        reportDrift()
+    }
+
+    /// A tree that another tool seeded.
+    private func adopt() throws {
+        node.update { $0.phase = .scanning }
+        logger.notice("adopting what is in \(node.settings.rootPath)")
+        try catalog.write { transaction in
+            try transaction.removeEverything()
+            try TreeIndex(progress: node.progress).fill(transaction, root: node.folder.root)
+        }
+        node.update {
+            $0.isEmpty = false
+            $0.needsSync = true
+        }
+    }
+
+    /// A first sync that was cut off: what it brought is read and kept.
+    private func indexHidden() throws {
+        try applier.hide()
+        if try applier.root.entries().isEmpty {
+            try applier.discardHidden()
+            node.update { $0.isEmpty = true }
+            applier.root = node.folder.root
+            applier.isHidden = false
+            return
+        }
+        node.update { $0.phase = .scanning }
+        try catalog.write { transaction in
+            try transaction.removeEverything()
+            try TreeIndex(progress: node.progress).fill(transaction, root: applier.root)
+        }
+        node.update { $0.isEmpty = false }
+    }
+
+    private func checkAtStart() throws {
+        node.update { $0.phase = .scanning }
+        let result = try catalog.read { transaction in
+            try TreeCheck(isDeep: false, progress: node.progress).run(transaction, root: node.folder.root)
+        }
+        if try heal(result.differences) { node.update { $0.needsSync = true } }
+    }
+
+    private func heal(_ differences: [TreeDifference]) throws -> Bool {
+        guard !differences.isEmpty else { return false }
+        for difference in differences { logger.warning("drift: \(difference.path) is \(difference.kind.rawValue)") }
+        return try applier.heal(
+            differences.map {
+                DriftedPlace(
+                    place: $0.place, object: $0.object, isMissing: $0.kind == .missing,
+                    isMetadataOnly: $0.kind == .metadata)
+            })
+    }
+
+    private func reportDrift() {
+        for drift in applier.quarantine.takeDrift() {
+            logger.warning("\(drift.path) was changed on the replica; it is kept as quarantine/\(drift.keptAs)")
+        }
+    }
+
+    // MARK: Work
+
+    func run() throws {
+        while let work = node.nextWork() {
+            do {
+                switch work {
+                case .session(let session): try sync(session)
+                case .segments: try applyBatch()
+                case .check(let request): check(request)
+                }
+                node.recovered()
+            } catch ApplyError.interrupted {
+                node.waitForLink()
+            } catch let error as ApplyError {
+                guard case .lost = error else { throw error }
+                // Somebody took it away: found and healed like any other drift.
+                logger.warning("\(error)")
+                try checkAtStart()
+                node.dropLink("the replica must reconcile")
+            } catch let error as SystemError where error.isNoSpace {
+                node.stall("\(error)")
+                _ = node.waitForStop(nanoseconds: 1_000_000_000)
+            } catch let error as CatalogError {
+                guard "\(error)".contains("full") else { throw error }
+                node.stall("\(error)")
+                _ = node.waitForStop(nanoseconds: 1_000_000_000)
+            }
+            reportDrift()
+        }
+    }
+
+    private func applyBatch() throws {
+        let state = try catalog.state()
+        var cursor = try log.cursor(after: state.position.seq)
+        var sets: [ChangeSet] = []
+        var rawBytes: UInt64 = 0
+        while sets.count < Self.batchSegments, rawBytes < Self.batchBytes, let location = try cursor.next() {
+            if location.header.flags.contains(.baseline) {
+                guard sets.isEmpty else { break }
+                logger.notice("segment \(location.header.seq) is where the primary began anew: reconciling")
+                node.update { $0.needsSync = true }
+                node.dropLink("the replica must reconcile")
+                return
+            }
+            rawBytes += location.header.rawBytes
+            sets.append(try ChangeSet(try location.read()))
+        }
+        guard !sets.isEmpty else { return }
+        let link = node.link
+        let blocks = link.map { LinkBlocks(link: $0, isUnasked: false) { [node] in node.consume($0) } }
+        try applier.apply(sets, blocks: blocks)
+        try settle()
+    }
+
+    /// After a step: where the tree stands now.
+    private func settle() throws {
+        let state = try catalog.state()
+        node.applied(state.position, isComplete: state.isComplete)
+    }
+
+    private func check(_ request: CheckRequest) {
+        do {
+            let (result, state, digest) = try catalog.read { transaction in
+                let check = TreeCheck(isDeep: request.isDeep, progress: CaptureProgress())
+                return (
+                    try check.run(transaction, root: applier.root), transaction.state,
+                    try transaction.recomputedDigest())
+            }
+            if request.isRepair, !result.differences.isEmpty, try heal(result.differences) {
+                node.update { $0.needsSync = true }
+                node.dropLink("the replica must reconcile")
+            }
+            let differences = result.differences.sorted { $0.path < $1.path }
+            let report = VerifyReport(
+                position: PositionStatus(state.position), treeDigest: state.treeDigest.description,
+                isDeep: request.isDeep, names: result.names, bytes: result.bytes,
+                differences: differences.map { .init(path: $0.path, kind: $0.kind.rawValue) },
+                isDigestRight: digest == state.treeDigest, isComplete: state.isComplete)
+            request.done(.success(report))
+        } catch {
+            request.done(.failure(error))
+        }
+    }
+
+    // MARK: Sync
+
+    private func sync(_ session: SyncSession) throws {
+        defer { node.end(session) }
+        guard case .begin(let begin)? = session.parts.take() else { throw ApplyError.interrupted }
+        node.update {
+            $0.phase = .syncing
+            $0.syncTotalFiles = begin.objectCount
+            $0.syncTotalBytes = begin.contentBytes
+            $0.syncFiles = 0
+            $0.syncBytes = 0
+        }
+        if session.way == .everything {
+            try receiveEverything(session, begin)
+        } else {
+            try receiveListing(session, begin)
+        }
+        try node.adoptHistory(of: session.sender)
+        try node.resetLog(to: begin.position)
+        node.update {
+            $0.isEmpty = false
+            $0.needsSync = false
+        }
+        try settle()
+        logger.info("tree is at \(begin.position.short)")
+        session.finished(begin.position)
+    }
+
+    private func nextEntries(_ session: SyncSession) throws -> SyncEntries? {
+        switch session.parts.take() {
+        case .entries(let entries): return entries
+        case .end: return nil
+        case .begin, nil: throw ApplyError.interrupted
+        }
+    }
+
+    private func changeSet(_ entries: SyncEntries, _ begin: SyncBegin) throws -> (set: ChangeSet, needsBlocks: Bool) {
+        let body = try entries.raw()
+        var changes: [Change] = []
+        var needsBlocks = false
+        try body.withBytes { raw throws(FormatError) in
+            var reader = ChangeReader(raw, entryCount: entries.count)
+            while let change = try reader.next() {
+                if case .put(_, _, .file(let content)) = change, !needsBlocks {
+                    needsBlocks = content.extents.contains { if case .fetch = $0 { true } else { false } }
+                }
+                changes.append(change)
+            }
+        }
+        let set = ChangeSet(
+            changes: changes, body: body, position: begin.position, treeDigest: nil, lastObject: begin.lastObject)
+        return (set, needsBlocks)
+    }
+
+    private func receiveEverything(_ session: SyncSession, _ begin: SyncBegin) throws {
+        try applier.hide()
+        let blocks = LinkBlocks(link: session.link, isUnasked: true) { [node] bytes in
+            node.consume(bytes)
+            node.update { $0.syncBytes += bytes }
+        }
+        do {
+            var sets: [ChangeSet] = []
+            var bytes = 0
+            while let entries = try nextEntries(session) {
+                let (set, needsBlocks) = try changeSet(entries, begin)
+                sets.append(set)
+                bytes += set.body.count
+                // Blocks come right behind the entries that need them.
+                if needsBlocks || bytes >= Self.hiddenBatchBytes {
+                    try applier.applyHidden(sets, blocks: blocks)
+                    sets.removeAll()
+                    bytes = 0
+                }
+                node.consume(UInt64(entries.bytes.count))
+                node.update {
+                    $0.syncFiles += UInt64(set.changes.count / 2)
+                    $0.syncBytes += UInt64(set.body.count)
+                }
+            }
+            if !sets.isEmpty { try applier.applyHidden(sets, blocks: blocks) }
+        } catch {
+            try indexHidden()
+            node.update { $0.needsSync = true }
+            throw error
+        }
+        try applier.show(
+            at: node.folder.root, position: begin.position, treeDigest: begin.treeDigest,
+            lastObject: begin.lastObject)
+    }
+
+    private func receiveListing(_ session: SyncSession, _ begin: SyncBegin) throws {
+        let path = node.folder.path + "/catalog.next.sqlite"
+        for suffix in ["", "-wal", "-shm"] {
+            try? node.folder.directory.unlink(Name(trusted: Array("catalog.next.sqlite\(suffix)".utf8)))
+        }
+        let next = try Catalog(path: path)
+        defer {
+            try? next.close()
+            for suffix in ["", "-wal", "-shm"] {
+                try? node.folder.directory.unlink(Name(trusted: Array("catalog.next.sqlite\(suffix)".utf8)))
+            }
+        }
+        try next.write { transaction in
+            let listing = Listing(transaction)
+            while let entries = try nextEntries(session) {
+                let (set, _) = try changeSet(entries, begin)
+                for change in set.changes { try listing.add(change) }
+                node.consume(UInt64(entries.bytes.count))
+                node.update { $0.syncFiles += UInt64(set.changes.count / 2) }
+            }
+            guard transaction.state.treeDigest == begin.treeDigest else {
+                throw ApplyError.diverged(
+                    seq: begin.position.seq, expected: begin.treeDigest, actual: transaction.state.treeDigest)
+            }
+        }
+        let changes = try next.read { wanted in
+            if try catalog.state().position.seq == 0 {
+                try catalog.write { own in try own.renumber(by: try own.match(wanted)) }
+            }
+            return try catalog.read { own in try TreeDiff(own: own, wanted: wanted).changes() }
+        }
+        logger.info("reconciling", metadata: ["changes": "\(changes.count)"])
+        let set = ChangeSet(
+            changes: changes, body: [], position: begin.position, treeDigest: begin.treeDigest,
+            lastObject: begin.lastObject)
+        let blocks = LinkBlocks(link: session.link, isUnasked: false) { [node] bytes in
+            node.consume(bytes)
+            node.update { $0.syncBytes += bytes }
+        }
+        try applier.apply([set], blocks: blocks)
+        if applier.isHidden {
+            try applier.show(
+                at: node.folder.root, position: begin.position, treeDigest: begin.treeDigest,
+                lastObject: begin.lastObject)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+import Logging
+import NIOCore
+import WALFormat
+import WALSystem
+import WALWire
+
+/// The receiver's end of the connection to the primary. It hands whole segments to the log thread and parts of a sync to
+/// the apply thread; it never touches a file.
+///
+/// All methods run on the connection's event loop.
+final class ReceiverRole: PeerRole {
+    private let node: ReplicaNode
+    private let logger: Logger
+    private var machine: ReceiverMachine?
+    private var connection: Connection?
+    private var link: Link?
+    private var session: SyncSession?
+    private let ended: (@Sendable (String) -> Void)?
+
+    /// More than this of a sender's data waiting to be worked on is a sender that ignores the window.
+    private static let maxWaitingBytes = 64 << 20
+
+    init(node: ReplicaNode, ended: (@Sendable (String) -> Void)? = nil) {
+        self.node = node
+        self.ended = ended
+        logger = node.logger
+    }
+
+    func opened(_ connection: Connection) {
+        begin(connection)
+    }
+
+    func accepted(_ connection: Connection) {
+        begin(connection)
+    }
+
+    private func begin(_ connection: Connection) {
+        self.connection = connection
+        let link = Link(connection: connection, epoch: node.promisedEpoch)
+        guard node.attach(link) else {
+            connection.send(
+                .refuse(Refusal(.busy, "the replica is connected to another primary")), epoch: node.promisedEpoch)
+            connection.close(reason: "connected to another primary already")
+            return
+        }
+        self.link = link
+        let hello = node.replicaHello()
+        machine = ReceiverMachine(own: hello, partial: node.partial, now: Clock.monotonicNanoseconds())
+        connection.send(.hello(hello), epoch: node.promisedEpoch)
+    }
+
+    func received(_ message: Message, epoch: UInt64) {
+        guard machine != nil else { return }
+        node.heard(connection?.peerAddress)
+        perform(machine!.received(message, epoch: epoch, now: Clock.monotonicNanoseconds()))
+    }
+
+    func tick() {
+        guard machine != nil else { return }
+        perform(machine!.tick(now: Clock.monotonicNanoseconds()) { node.ack() })
+    }
+
+    func closed(reason: String?) {
+        let ended = ended
+        let text = reason ?? "the primary closed the connection"
+        guard let link else {
+            ended?(text)
+            return
+        }
+        // What came after the last whole segment is not asked for again.
+        node.partial = machine?.kept() ?? []
+        link.blocks.cancel()
+        session?.parts.cancel()
+        // The next hello must tell where the log ends, so all that came over this connection is worked off first.
+        node.detach(link) { ended?(text) }
+        connection = nil
+    }
+
+    private func perform(_ actions: [ReceiverMachine.Action]) {
+        for action in actions {
+            switch action {
+            case .send(let message): connection?.send(message, epoch: node.promisedEpoch)
+            case .welcomed(let welcome, let sender): welcomed(welcome, sender)
+            case .segment(let bytes):
+                if node.waitingBytes > Self.maxWaitingBytes {
+                    perform(machine!.fail(Refusal(.malformed, "more than the window was sent")))
+                } else {
+                    node.enqueue(bytes)
+                }
+            case .syncBegin(let begin): _ = session?.parts.put(.begin(begin))
+            case .content(.syncEntries(let entries)):
+                if session?.parts.cost ?? 0 > Self.maxWaitingBytes {
+                    perform(machine!.fail(Refusal(.malformed, "more than the window was sent")))
+                } else {
+                    _ = session?.parts.put(.entries(entries), cost: entries.bytes.count)
+                }
+            case .content(.syncEnd): _ = session?.parts.put(.end)
+            case .content(.block(let answer)):
+                if link?.blocks.cost ?? 0 > Self.maxWaitingBytes {
+                    perform(machine!.fail(Refusal(.malformed, "more than the window was sent")))
+                } else {
+                    _ = link?.blocks.put(answer, cost: answer.bytes.count)
+                }
+            case .content: break
+            case .heartbeat(let beat): node.heartbeat(beat)
+            case .refused(let refusal):
+                node.refused(refusal)
+                connection?.close(reason: refusal.text)
+            case .close(let reason): connection?.close(reason: reason)
+            }
+        }
+    }
+
+    private func welcomed(_ welcome: Welcome, _ sender: Hello) {
+        guard let link, let connection else { return }
+        if sender.promisedEpoch > node.promisedEpoch {
+            do {
+                try node.promise(epoch: sender.promisedEpoch)
+            } catch {
+                connection.close(reason: "\(error)")
+                return
+            }
+        }
+        guard welcome.way != .stream else {
+            node.streaming(from: connection.peerAddress, sender)
+            return
+        }
+        let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
+        let session = SyncSession(way: welcome.way, link: link, sender: sender) { position in
+            connection.eventLoop.execute {
+                guard bound.value.machine != nil else { return }
+                bound.value.perform(bound.value.machine!.syncDone(position))
+                bound.value.node.streaming(from: connection.peerAddress, sender)
+            }
+        }
+        self.session = session
+        node.begin(session, address: connection.peerAddress)
+    }
+}

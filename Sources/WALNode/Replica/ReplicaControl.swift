@@ -1,0 +1,109 @@
+import Synchronization
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// What clients ask of a replica.
+extension ReplicaNode: ControlService {
+    func hello() -> Hello { replicaHello() }
+
+    func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
+        Task { [self] in
+            do {
+                answer(try await respond(to: request))
+            } catch {
+                answer(ControlResponse(error: error))
+            }
+        }
+    }
+
+    private func respond(to request: ControlRequest) async throws -> ControlResponse {
+        var response = ControlResponse()
+        switch request.verb {
+        case .status: response.status = try status()
+        case .position: response.position = PositionStatus(snapshot.applied)
+        case .mark:
+            throw NodeError(.failed, "\(settings.rootPath) is a replica; a mark is made on its primary")
+        case .segment:
+            let seq = request.seq ?? 0
+            guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
+                throw NodeError(.notMet, "segment \(seq) is not in the log of \(nodeFile.node)")
+            }
+            response.position = PositionStatus(position)
+            response.treeDigest = header.treeDigest.description
+        case .wait: try await wait(request)
+        case .verify:
+            response.verify = try await withCheckedThrowingContinuation { continuation in
+                check(
+                    CheckRequest(isDeep: request.deep ?? false, isRepair: request.repair ?? false) {
+                        continuation.resume(with: $0)
+                    })
+            }
+        }
+        return response
+    }
+
+    private func wait(_ request: ControlRequest) async throws {
+        guard request.replicas == nil else {
+            throw NodeError(.usage, "--replicas is asked of a primary; this node is a replica")
+        }
+        let wanted = try PositionText(request.position ?? "")
+        if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
+            throw NodeError(.diverged, "\(request.position ?? "") is not on this history, which has \(own) there")
+        }
+        let seconds = request.timeoutSeconds ?? 30
+        guard await waitApplied(wanted.seq, seconds: seconds) else {
+            throw NodeError(
+                .notMet, "\(nodeFile.node) has applied \(snapshot.applied.short), not yet \(wanted.epoch):\(wanted.seq), "
+                    + "after \(seconds) s")
+        }
+    }
+
+    func status() throws -> NodeStatus {
+        let state = snapshot
+        let file = nodeFile
+        let catalogState = try catalog.state()
+        let now = Clock.monotonicNanoseconds()
+        let contact = state.lastContact.map { Double(now - $0) / 1e9 }
+        var status = NodeStatus(
+            role: file.role.rawValue, node: file.node, history: file.history, epoch: file.epoch,
+            position: PositionStatus(state.applied), state: state.phase.rawValue,
+            treeDigest: catalogState.treeDigest.description,
+            log: NodeStatus.Log(
+                firstSeq: logView.firstSeq, lastSeq: logView.durableEnd.seq, bytes: logView.bytes),
+            replicas: [], upstream: nil, appliedSeq: state.applied.seq, durableSeq: state.ack.durable,
+            lagSegments: nil, lagSeconds: nil, objects: catalogState.objectCount,
+            contentBytes: catalogState.contentBytes, progress: nil, notes: [], pid: ProcessFacts.processID,
+            path: settings.rootPath)
+        if let address = state.upstreamAddress ?? settings.from?.description {
+            status.upstream = NodeStatus.Upstream(
+                address: address, state: state.link == nil ? "connecting" : state.phase.rawValue,
+                lastContactSeconds: contact)
+        }
+        // What the primary holds is known as of its last word only.
+        if let primary = state.primaryPosition, state.link != nil {
+            let end = max(primary.seq, logView.durableEnd.seq)
+            status.lagSegments = end - min(end, state.applied.seq)
+            if end == state.applied.seq {
+                status.lagSeconds = contact
+            } else if let first = try? logView.header(at: state.applied.seq + 1) {
+                status.lagSeconds = Double(max(0, Clock.realtimeNanoseconds() - first.captureTime)) / 1e9
+            }
+        }
+        if state.phase == .syncing {
+            status.progress = NodeStatus.Progress(
+                files: state.syncFiles, totalFiles: state.syncTotalFiles, bytes: state.syncBytes,
+                totalBytes: state.syncTotalBytes)
+        } else if state.phase == .scanning {
+            status.progress = NodeStatus.Progress(
+                files: progress.namesSeen.load(ordering: .relaxed), totalFiles: nil,
+                bytes: progress.bytesRead.load(ordering: .relaxed), totalBytes: nil)
+        }
+        if let problem = state.problem { status.notes.append(problem) }
+        if ProcessFacts.effectiveUserID != 0 { status.notes.append("not run by root: owners are kept but not applied") }
+        return status
+    }
+}

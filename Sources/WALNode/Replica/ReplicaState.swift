@@ -1,0 +1,98 @@
+import Synchronization
+import WALFormat
+import WALSystem
+import WALWire
+
+/// What the threads of a replica tell each other and a status shows.
+struct ReplicaState: Sendable {
+    enum Phase: String, Sendable {
+        case connecting, scanning, syncing, streaming, stalled, diverged
+    }
+
+    var phase = Phase.connecting
+    /// The end of the log, as far as it was appended, and as far as it was synced.
+    var received = Position.start
+    var durable = Position.start
+    /// The last position at which the tree was whole.
+    var applied = Position.start
+    /// How far the catalog is while files of it still lack blocks.
+    var incompleteFrontier: UInt64 = 0
+    /// Nothing is here yet: the first sync brings everything.
+    var isEmpty = true
+    var needsSync = false
+    /// Segments at and after this one wait for content that is not on this disk yet, so they are not durable.
+    var firstIncomplete: UInt64?
+    /// Bytes of segments and of syncs taken off the present connection.
+    var consumedBytes: UInt64 = 0
+    var syncFiles: UInt64 = 0
+    var syncTotalFiles: UInt64 = 0
+    var syncBytes: UInt64 = 0
+    var syncTotalBytes: UInt64 = 0
+
+    var link: Link?
+    var upstreamAddress: String?
+    /// Monotonic nanoseconds.
+    var lastContact: UInt64?
+    var primaryPosition: Position?
+    var primaryCaptureTime: Int64 = 0
+    var problem: String?
+    var isStopping = false
+    /// Work for the apply thread beside segments.
+    var session: SyncSession?
+    var checks: [CheckRequest] = []
+
+    var ack: Ack {
+        let limit = firstIncomplete.map { $0 - 1 } ?? .max
+        return Ack(
+            received: received.seq, durable: min(durable.seq, limit), applied: applied.seq,
+            consumedBytes: consumedBytes, isSyncing: phase == .syncing || needsSync || session != nil,
+            clock: Clock.realtimeNanoseconds())
+    }
+}
+
+/// A verification that is to run between two batches.
+struct CheckRequest: Sendable {
+    var isDeep: Bool
+    var isRepair: Bool
+    var done: @Sendable (Result<VerifyReport, any Error>) -> Void
+}
+
+/// The replica's end of the connection to its primary, as other threads use it.
+final class Link: Sendable {
+    let connection: Connection
+    /// Answers to ``want(_:)``, in order. Not bounded here: the receiver asks for no more than its window.
+    let blocks = BoundedQueue<BlockAnswer>(maxCount: .max)
+    private let epoch: UInt64
+
+    init(connection: Connection, epoch: UInt64) {
+        self.connection = connection
+        self.epoch = epoch
+    }
+
+    func send(_ message: Message) {
+        connection.send(message, epoch: epoch)
+    }
+}
+
+/// A sync that is under way on one connection.
+final class SyncSession: Sendable {
+    enum Part: Sendable {
+        case begin(SyncBegin)
+        case entries(SyncEntries)
+        case end
+    }
+
+    let way: Welcome.Way
+    let link: Link
+    let sender: Hello
+    let parts = BoundedQueue<Part>(maxCount: .max)
+    /// Called on the apply thread when the tree is at a position: the connection goes on with the log.
+    let finished: @Sendable (Position) -> Void
+
+    init(way: Welcome.Way, link: Link, sender: Hello, finished: @escaping @Sendable (Position) -> Void) {
+        self.way = way
+        self.link = link
+        self.sender = sender
+        self.finished = finished
+    }
+}

@@ -1,0 +1,74 @@
+import Foundation
+import WALFormat
+import WALSystem
+
+/// `node.json`: who this node is and what it has promised. Written whole, by durable rename, and only when it changes.
+package struct NodeFile: Codable, Hashable, Sendable {
+    package static let name = Name("node.json")
+    package static let currentFormat = 1
+
+    package enum Role: String, Codable, Sendable {
+        case primary
+        case replica
+        case fenced
+    }
+
+    package var format = NodeFile.currentFormat
+    package var node: String
+    package var role: Role
+    /// 32 hexadecimal digits; nil for a replica that has not met its primary yet.
+    package var history: String?
+    package var epoch: UInt64
+    package var promisedEpoch: UInt64
+
+    private enum CodingKeys: String, CodingKey {
+        case format, node, role, history, epoch
+        case promisedEpoch = "promised_epoch"
+    }
+
+    package init(node: String, role: Role, history: HistoryID?, epoch: UInt64) {
+        self.node = node
+        self.role = role
+        self.history = history?.description
+        self.epoch = epoch
+        promisedEpoch = epoch
+    }
+
+    package var historyID: HistoryID {
+        get throws {
+            guard let history else { return .none }
+            return HistoryID(try Digest(text: history))
+        }
+    }
+
+    /// nil where there is no such file.
+    package static func load(from folder: Directory, path: String) throws -> NodeFile? {
+        let bytes: [UInt8]
+        do throws(SystemError) {
+            bytes = try readWholeFile(in: folder, name, limit: 1 << 20)
+        } catch {
+            if error.isNotFound { return nil }
+            throw error
+        }
+        struct Format: Decodable { var format: Int }
+        let decoder = JSONDecoder()
+        guard let format = try? decoder.decode(Format.self, from: Data(bytes)) else {
+            throw NodeError(.diverged, "\(path)/node.json is damaged; restore it, or remove \(path) to begin anew")
+        }
+        guard format.format <= currentFormat else {
+            throw NodeError(
+                .failed,
+                "\(path) has format \(format.format), this program knows \(currentFormat); upgrade the program")
+        }
+        guard let file = try? decoder.decode(NodeFile.self, from: Data(bytes)), (try? file.historyID) != nil else {
+            throw NodeError(.diverged, "\(path)/node.json is damaged; restore it, or remove \(path) to begin anew")
+        }
+        return file
+    }
+
+    package func save(to folder: Directory) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        try durableReplace(in: folder, Self.name, Array(try encoder.encode(self)) + [0x0A])
+    }
+}

@@ -1,0 +1,137 @@
+import WALFormat
+import WALSystem
+
+/// `ROOT/.wal`, or another folder on the same file system: all that a node keeps. One process at a time.
+package final class StateFolder: Sendable {
+    package let rootPath: String
+    package let root: Directory
+    package let path: String
+    package let directory: Directory
+    package let log: Directory
+    package let staging: Directory
+    package let quarantine: Directory
+    /// Held for as long as the process lives; the kernel lets go of it with the process, however that ends.
+    private let lock: LockFile
+
+    package static let defaultName = ".wal"
+
+    /// Opens what is there and makes what is missing. `prepare` is called with the lock held and before anything is made:
+    /// what it refuses leaves the disk as it was.
+    package init(
+        rootPath: String, statePath: String?, command: String,
+        prepare: (_ root: Directory, _ existing: NodeFile?) throws -> Void
+    ) throws {
+        self.rootPath = rootPath
+        path = statePath ?? rootPath + (rootPath.hasSuffix("/") ? "" : "/") + Self.defaultName
+        root = try Self.openRoot(rootPath)
+        let existed = try Self.exists(path)
+        if existed {
+            directory = try Self.open(path, for: root, rootPath)
+            lock = try LockFile(directory, path: path, rootPath: rootPath, command: command)
+            try prepare(root, try NodeFile.load(from: directory, path: path))
+        } else {
+            try prepare(root, nil)
+            directory = try Self.make(path, root: root, rootPath: rootPath)
+            lock = try LockFile(directory, path: path, rootPath: rootPath, command: command)
+        }
+        log = try Self.subfolder(directory, Name("log"))
+        staging = try Self.subfolder(directory, Name("staging"))
+        quarantine = try Self.subfolder(directory, Name("quarantine"))
+        try directory.sync()
+    }
+
+    package var catalogPath: String { path + "/catalog.sqlite" }
+    /// Short whatever the tree's path is: an address of a local socket has room for 107 bytes only.
+    package var controlSocketPath: String { "/proc/self/fd/\(directory.descriptor)/control.sock" }
+
+    /// Opens a tree's root, or says in one line why not.
+    package static func openRoot(_ path: String) throws -> Directory {
+        let root: Directory
+        do throws(SystemError) {
+            root = try Directory.open(path: path)
+            _ = try root.entries()
+        } catch {
+            if error.code == Errno.notDirectory { throw NodeError(.failed, "\(path) is not a directory; name one") }
+            if error.isNotFound { throw NodeError(.failed, "\(path) does not exist; create it or check the path") }
+            if error.isDenied {
+                throw NodeError(.failed, "\(path) cannot be read; check its permissions or run as its owner")
+            }
+            throw NodeError(.failed, "\(error)")
+        }
+        return root
+    }
+
+    private static func exists(_ path: String) throws -> Bool {
+        do throws(SystemError) {
+            _ = try Directory.open(path: path)
+            return true
+        } catch {
+            if error.code == Errno.notDirectory {
+                throw NodeError(.failed, "\(path) is not a directory; move it away or name another folder with --state")
+            }
+            if error.isNotFound { return false }
+            throw NodeError(.failed, "\(error)")
+        }
+    }
+
+    private static func open(_ path: String, for root: Directory, _ rootPath: String) throws -> Directory {
+        let directory = try Directory.open(path: path)
+        guard try directory.status().dev == root.status().dev else {
+            throw NodeError(
+                .failed,
+                "\(path) is on another file system than \(rootPath); files are published by rename, so name a folder on "
+                    + "the same one with --state")
+        }
+        return directory
+    }
+
+    private static func make(_ path: String, root: Directory, rootPath: String) throws -> Directory {
+        var parent = path
+        while parent.count > 1, parent.hasSuffix("/") { parent.removeLast() }
+        let cut = parent.lastIndex(of: "/")
+        let last = cut.map { String(parent[parent.index(after: $0)...]) } ?? parent
+        let above = cut.map { $0 == parent.startIndex ? "/" : String(parent[..<$0]) } ?? "."
+        do {
+            let folder = try Directory.open(path: above)
+            guard try folder.status().dev == root.status().dev else {
+                throw NodeError(
+                    .failed,
+                    "\(path) would be on another file system than \(rootPath); files are published by rename, so name "
+                        + "a folder on the same one with --state")
+            }
+            try folder.makeDirectory(try Name(Array(last.utf8)), permissions: 0o700)
+            try folder.sync()
+        } catch let error as SystemError {
+            throw NodeError(.failed, "state folder \(path) cannot be made: \(error)")
+        }
+        return try Directory.open(path: path)
+    }
+
+    private static func subfolder(_ parent: Directory, _ name: Name) throws -> Directory {
+        do throws(SystemError) {
+            try parent.makeDirectory(name, permissions: 0o700)
+        } catch {
+            if !error.isExisting { throw error }
+        }
+        return try parent.openDirectory(name)
+    }
+}
+
+/// `lock`: says who holds the tree.
+private final class LockFile: Sendable {
+    private let file: File
+
+    init(_ directory: Directory, path: String, rootPath: String, command: String) throws {
+        let name = Name("lock")
+        let file = try directory.createFile(name, exclusive: false)
+        guard try file.lockExclusive() else {
+            let holder = String(decoding: try file.read(count: 256, at: 0), as: UTF8.self)
+            try file.close()
+            let who = holder.split(separator: "\n").first.map(String.init) ?? "another process"
+            throw NodeError(.failed, "\(rootPath) is in use by \(who); stop it first")
+        }
+        try file.truncate(to: 0)
+        try file.write(Array("\(command) (pid \(ProcessFacts.processID))\n".utf8), at: 0)
+        self.file = file
+    }
+}
