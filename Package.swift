@@ -13,6 +13,7 @@ let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
@@ -24,7 +25,8 @@ func room(_ name: String, knows: [Target.Dependency]) -> Target {
 
 func command(_ name: String) -> Target {
     .executableTarget(
-        name: name, dependencies: ["WALNode", arguments, logging, lifecycle], swiftSettings: settings)
+        name: name,
+        dependencies: ["WALCommand", "WALNode", "WALCapture", "WALLog", "WALSystem", "WALFormat", arguments, logging, lifecycle], swiftSettings: settings)
 }
 
 func tests(of name: String, knows: [Target.Dependency] = []) -> Target {
@@ -51,6 +53,7 @@ let package = Package(
         command("walship"),
         command("walrecv"),
         command("walctl"),
+        room("WALCommand", knows: ["WALNode", "WALSystem", "WALFormat", arguments, logging, lifecycle, signals]),
         room(
             "WALNode",
             knows: [

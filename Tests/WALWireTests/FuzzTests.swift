@@ -42,9 +42,8 @@ import WALWire
             var receiver = ReceiverMachine(own: own, partial: random.bytes(random.int(in: 0...300)), now: .max / 2)
             var sender = SenderMachine(history: Samples.history, epoch: 3, now: .max / 2)
             var ends = (receiver: 0, sender: 0)
-            let script: [Message] = [
-                .hello(Samples.sender), .welcome(Welcome(way: way(for: own), history: Samples.history, resumedBytes: 0)),
-            ]
+            let welcome = Welcome(way: way(for: own), history: Samples.history, resumedBytes: 0)
+            let script: [Message] = [.hello(Samples.sender), .welcome(welcome)]
             // Half of the peers behave until they are trusted.
             let polite = random.once(in: 2) ? script.count : 0
             for step in 0..<random.int(in: 3...20) {

@@ -117,7 +117,8 @@ import WALWire
         ]
         #expect(
             Message.want(requests).payload
-                == [2] + [0xAC, 0x02, 5, 0x80, 0x80, 0x04] + historyBytes + [1, 0, 1] + [UInt8](repeating: 0, count: 16))
+                == [2] + [0xAC, 0x02, 5, 0x80, 0x80, 0x04] + historyBytes + [1, 0, 1]
+                + [UInt8](repeating: 0, count: 16))
     }
 
     @Test func block() {

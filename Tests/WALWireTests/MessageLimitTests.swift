@@ -122,7 +122,8 @@ import WALWire
     }
 
     /// A lag is reckoned from the peer's clock: no clock may make that overflow.
-    @Test(arguments: [Int64.min, .min + 1, -(1 << 62) - 1, (1 << 62) + 1, .max]) func clocksAreHeld(clock: Int64) throws {
+    @Test(arguments: [Int64.min, .min + 1, -(1 << 62) - 1, (1 << 62) + 1, .max])
+    func clocksAreHeld(clock: Int64) throws {
         let held: Int64 = clock < 0 ? -(1 << 62) : 1 << 62
         var ack = Samples.ack
         ack.clock = clock

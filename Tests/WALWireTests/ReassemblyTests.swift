@@ -5,10 +5,10 @@ import WALWire
 
 /// Segments from pieces of every size, also where a connection goes on from what another left.
 @Suite struct ReassemblyTests {
-    /// Segment 1: three blocks, compressed to some kilobytes.
-    private let segment = SmallLog.segments[0]
+    /// Segment 2: three blocks, compressed to some kilobytes.
+    private let segment = SmallLog.segments[1]
 
-    private func streaming(after seq: UInt64 = 0, partial: [UInt8] = [], resumed: UInt64? = nil) -> ReceiverMachine {
+    private func streaming(after seq: UInt64 = 1, partial: [UInt8] = [], resumed: UInt64? = nil) -> ReceiverMachine {
         var own = Samples.receiver
         own.position.seq = seq
         own.partialBytes = UInt64(partial.count)
@@ -21,7 +21,7 @@ import WALWire
     }
 
     private func take(
-        _ machine: inout ReceiverMachine, _ bytes: ArraySlice<UInt8>, seq: UInt64 = 1, total: Int? = nil
+        _ machine: inout ReceiverMachine, _ bytes: ArraySlice<UInt8>, seq: UInt64 = 2, total: Int? = nil
     ) -> [ReceiverMachine.Action] {
         let part = SegmentPart(
             seq: seq, offset: UInt64(bytes.startIndex), total: UInt64(total ?? segment.bytes.count),
@@ -89,7 +89,7 @@ import WALWire
     }
 
     @Test func segmentsFollowOneAnother() {
-        var machine = streaming()
+        var machine = streaming(after: 0)
         for segment in SmallLog.segments {
             let count = segment.bytes.count
             let seq = segment.header.seq
@@ -98,7 +98,7 @@ import WALWire
         }
     }
 
-    @Test(arguments: [0, 2, UInt64(Int64.max), .max] as [UInt64]) func otherSegmentThanTheNext(seq: UInt64) {
+    @Test(arguments: [0, 1, 3, UInt64(Int64.max), .max] as [UInt64]) func otherSegmentThanTheNext(seq: UInt64) {
         var machine = streaming()
         #expect(isRefused(take(&machine, segment.bytes[...], seq: seq)))
     }
@@ -143,7 +143,7 @@ import WALWire
             #expect(isRefused(take(&machine, segment.bytes[..<10], total: total)), "\(total)")
         }
         var last = streaming()
-        let part = SegmentPart(seq: 1, offset: 0, total: .max, bytes: [1])
+        let part = SegmentPart(seq: 2, offset: 0, total: .max, bytes: [1])
         #expect(isRefused(last.received(.segmentPart(part), epoch: 3, now: 0)))
     }
 
@@ -160,7 +160,7 @@ import WALWire
     @Test func partOfAnotherLengthIsGivenUp() throws {
         let kept = Array(segment.bytes[..<(try SmallLog.blockEnds(segment))[1]])
         var machine = streaming(partial: kept)
-        let part = SegmentPart(seq: 1, offset: UInt64(kept.count), total: 1_000_000, bytes: [1])
+        let part = SegmentPart(seq: 2, offset: UInt64(kept.count), total: 1_000_000, bytes: [1])
         #expect(isRefused(machine.received(.segmentPart(part), epoch: 3, now: 0)))
         #expect(machine.kept().isEmpty)
     }
@@ -168,7 +168,7 @@ import WALWire
     /// The sender ships another segment of this number than the one that was begun.
     @Test func senderMayBeginAnew() throws {
         let kept = Array(segment.bytes[..<(try SmallLog.blockEnds(segment))[1]])
-        let other = SmallLog.segments[1].bytes
+        let other = SmallLog.segments[3].bytes
         var machine = streaming(partial: kept)
         #expect(take(&machine, other[..<50], total: other.count) == [])
         #expect(machine.partial == Array(other[..<50]))
@@ -200,7 +200,7 @@ import WALWire
     @Test func lostHandshakeKeepsThePart() throws {
         let kept = Array(segment.bytes[..<(try SmallLog.blockEnds(segment))[2]])
         var own = Samples.receiver
-        own.position.seq = 0
+        own.position.seq = 1
         own.partialBytes = UInt64(kept.count)
         var machine = ReceiverMachine(own: own, partial: kept, now: 0)
         #expect(machine.kept() == kept)

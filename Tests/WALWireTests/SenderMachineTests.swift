@@ -133,7 +133,8 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
     }
 
     @Test func partOfASegmentIsNotSentAgain() {
-        #expect(answer { $0.partialBytes = 300 } == [welcome(.stream, resumed: 300), .stream(after: 10, skipping: 300)])
+        let actions = answer { $0.partialBytes = 300 }
+        #expect(actions == [welcome(.stream, resumed: 300), .stream(after: 10, skipping: 300)])
     }
 
     @Test func partOfNoPossibleSegmentIsSentAgain() {
@@ -150,11 +151,8 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
 
     @Test func divergedPositionIsRefused() {
         let own = Samples.sender.position
-        #expect(
-            answer(.diverged(own: own))
-                == refused(
-                    .diverged, "the replica is at \(Samples.receiver.position), which is not on this history, now at \(own)"
-                ))
+        let text = "the replica is at \(Samples.receiver.position), which is not on this history, now at \(own)"
+        #expect(answer(.diverged(own: own)) == refused(.diverged, text))
     }
 
     @Test func emptyReceiverGetsEverything() {

@@ -256,7 +256,8 @@ struct Simulation {
             case .stream(let seq, let skipping):
                 sender.next = (seq + 1, Int(skipping))
                 // Only what is missing: the replica's own log and part end exactly there.
-                let expected = receiver.syncPosition.map { ($0.seq, 0) } ?? (replica.position.seq, replica.partial.count)
+                let expected =
+                    receiver.syncPosition.map { ($0.seq, 0) } ?? (replica.position.seq, replica.partial.count)
                 guard expected == (seq, Int(skipping)) else {
                     throw SimulationFailure("streams after \(seq) behind \(skipping), not \(expected)")
                 }

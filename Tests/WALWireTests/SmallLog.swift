@@ -6,8 +6,8 @@ import WALTestKit
 enum SmallLog {
     static let segments: [Segment] = {
         var log: [Segment] = []
-        append(to: &log, blocks(3, fill: 0x61))
         append(to: &log, directory(2))
+        append(to: &log, blocks(3, fill: 0x61))
         append(to: &log, blocks(2, fill: 0x62))
         append(to: &log, noise(300))
         append(to: &log, ChangeWriter(), flags: .baseline)

@@ -20,7 +20,8 @@ extension PrimaryNode: ControlService {
         }
     }
 
-    private func respond(to request: ControlRequest) async throws -> ControlResponse {
+    /// Answers a request as it would be answered over a socket.
+    package func respond(to request: ControlRequest) async throws -> ControlResponse {
         var response = ControlResponse()
         switch request.verb {
         case .status: response.status = try status()
@@ -71,27 +72,23 @@ extension PrimaryNode: ControlService {
     /// Compares the tree with the catalog. The tree goes on changing, so only what differs at every one of a few looks,
     /// each after all changes so far were captured, is a difference.
     private func verify(isDeep: Bool) async throws -> VerifyReport {
-        var persistent: Set<TreeDifference> = []
-        var report: VerifyReport?
-        for attempt in 0..<3 {
+        var persistent: Set<TreeDifference>?
+        while true {
             _ = try await mark()
-            let (result, state, digest) = try catalog.read { catalog in
+            let before = persistent
+            let (found, report) = try catalog.read { catalog in
                 let check = TreeCheck(isDeep: isDeep, progress: CaptureProgress())
-                return (try check.run(catalog, root: root), catalog.state, try catalog.recomputedDigest())
+                let result = try check.run(catalog, root: root)
+                let found = before.map { $0.intersection(result.differences) } ?? Set(result.differences)
+                return (found, VerifyReport(catalog, result, isDeep: isDeep, differences: Array(found)))
             }
-            let found = Set(result.differences)
-            persistent = attempt == 0 ? found : persistent.intersection(found)
-            report = VerifyReport(
-                position: PositionStatus(state.position), treeDigest: state.treeDigest.description,
-                isDeep: isDeep, names: result.names, bytes: result.bytes, differences: [],
-                isDigestRight: digest == state.treeDigest, isComplete: state.isComplete)
-            if persistent.isEmpty { break }
+            if found.isEmpty || found == persistent { return report }
+            persistent = found
         }
-        report?.differences = persistent.sorted { $0.path < $1.path }.map {
-            VerifyReport.Difference(path: $0.path, kind: $0.kind.rawValue)
-        }
-        return report!
     }
+
+    /// For a progress bar in the same process.
+    package func currentStatus() throws -> NodeStatus { try status() }
 
     func status() throws -> NodeStatus {
         let end = logView.durableEnd

@@ -228,6 +228,13 @@ package final class PrimaryNode: Service {
         }
     }
 
+    /// Ends ``run()`` in order.
+    package func shutDown() {
+        finished.finish(.success(()))
+    }
+
+    package var isOver: Bool { finished.isOver }
+
     package func mark() async throws -> Position {
         try await withCheckedThrowingContinuation { continuation in
             mailbox.mark { continuation.resume(with: $0) }
@@ -288,6 +295,8 @@ final class Finish: Sendable {
         }
         waiter?.resume(with: result.mapError { $0 as any Error })
     }
+
+    var isOver: Bool { state.withLock { $0.result != nil } }
 
     func wait() async throws {
         try await withCheckedThrowingContinuation { continuation in

@@ -173,22 +173,18 @@ final class ApplyWorker {
 
     private func check(_ request: CheckRequest) {
         do {
-            let (result, state, digest) = try catalog.read { transaction in
+            let (result, report) = try catalog.read { transaction in
                 let check = TreeCheck(isDeep: request.isDeep, progress: CaptureProgress())
+                let result = try check.run(transaction, root: applier.root)
                 return (
-                    try check.run(transaction, root: applier.root), transaction.state,
-                    try transaction.recomputedDigest())
+                    result,
+                    VerifyReport(transaction, result, isDeep: request.isDeep, differences: result.differences)
+                )
             }
             if request.isRepair, !result.differences.isEmpty, try heal(result.differences) {
                 node.update { $0.needsSync = true }
                 node.dropLink("the replica must reconcile")
             }
-            let differences = result.differences.sorted { $0.path < $1.path }
-            let report = VerifyReport(
-                position: PositionStatus(state.position), treeDigest: state.treeDigest.description,
-                isDeep: request.isDeep, names: result.names, bytes: result.bytes,
-                differences: differences.map { .init(path: $0.path, kind: $0.kind.rawValue) },
-                isDigestRight: digest == state.treeDigest, isComplete: state.isComplete)
             request.done(.success(report))
         } catch {
             request.done(.failure(error))

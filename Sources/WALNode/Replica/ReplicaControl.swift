@@ -20,7 +20,8 @@ extension ReplicaNode: ControlService {
         }
     }
 
-    private func respond(to request: ControlRequest) async throws -> ControlResponse {
+    /// Answers a request as it would be answered over a socket.
+    package func respond(to request: ControlRequest) async throws -> ControlResponse {
         var response = ControlResponse()
         switch request.verb {
         case .status: response.status = try status()
@@ -61,6 +62,9 @@ extension ReplicaNode: ControlService {
                     + "after \(seconds) s")
         }
     }
+
+    /// For a progress bar in the same process.
+    package func currentStatus() throws -> NodeStatus { try status() }
 
     func status() throws -> NodeStatus {
         let state = snapshot

@@ -238,6 +238,13 @@ package final class ReplicaNode: Service {
         do { try catalog.close() } catch { logger.warning("\(error)") }
     }
 
+    /// Ends ``run()`` in order.
+    package func shutDown() {
+        finished.finish(.success(()))
+    }
+
+    package var isOver: Bool { finished.isOver }
+
     // MARK: Identity
 
     package var promisedEpoch: UInt64 { file.withLock { $0.promisedEpoch } }

@@ -86,11 +86,7 @@ package final class StateFolder: Sendable {
     }
 
     private static func make(_ path: String, root: Directory, rootPath: String) throws -> Directory {
-        var parent = path
-        while parent.count > 1, parent.hasSuffix("/") { parent.removeLast() }
-        let cut = parent.lastIndex(of: "/")
-        let last = cut.map { String(parent[parent.index(after: $0)...]) } ?? parent
-        let above = cut.map { $0 == parent.startIndex ? "/" : String(parent[..<$0]) } ?? "."
+        let (above, name) = try split(path)
         do {
             let folder = try Directory.open(path: above)
             guard try folder.status().dev == root.status().dev else {
@@ -99,12 +95,35 @@ package final class StateFolder: Sendable {
                     "\(path) would be on another file system than \(rootPath); files are published by rename, so name "
                         + "a folder on the same one with --state")
             }
-            try folder.makeDirectory(try Name(Array(last.utf8)), permissions: 0o700)
+            try folder.makeDirectory(name, permissions: 0o700)
             try folder.sync()
         } catch let error as SystemError {
             throw NodeError(.failed, "state folder \(path) cannot be made: \(error)")
         }
         return try Directory.open(path: path)
+    }
+
+    /// Makes a directory that is not there; what is above it must be.
+    package static func makeRoot(_ path: String) throws {
+        let (above, name) = try split(path)
+        do throws(SystemError) {
+            try Directory.open(path: above).makeDirectory(name, permissions: 0o755)
+        } catch {
+            guard !error.isExisting else { return }
+            throw NodeError(.failed, "\(path) cannot be made: \(error)")
+        }
+    }
+
+    private static func split(_ path: String) throws -> (above: String, name: Name) {
+        var path = path
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        let cut = path.lastIndex(of: "/")
+        let last = cut.map { String(path[path.index(after: $0)...]) } ?? path
+        let above = cut.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        guard let name = try? Name(Array(last.utf8)) else {
+            throw NodeError(.usage, "'\(path)' is not the path of a folder that can be made")
+        }
+        return (above, name)
     }
 
     private static func subfolder(_ parent: Directory, _ name: Name) throws -> Directory {

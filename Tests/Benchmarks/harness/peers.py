@@ -76,6 +76,7 @@ def start_lsyncd(work, source, replica):
     """lsyncd at the shortest delay that its manual's examples use, mirroring with rsync."""
     configuration = work / "lsyncd.lua"
     configuration.write_text(
-        f'sync {{ default.rsync, source = "{source}", target = "{replica}", delay = 1, rsync = {{ archive = true }} }}\n'
+        f'sync {{ default.rsync, source = "{source}", target = "{replica}", '
+        "delay = 1, rsync = { archive = true } }\n"
     )
     return Daemon("lsyncd", "-nodaemon", str(configuration))

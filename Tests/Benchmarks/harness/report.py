@@ -128,7 +128,8 @@ def table(record, rows_by_case):
     shown.insert(
         0,
         f"{record['date']}, commit {record['commit']}{' with changes' if record['changed'] else ''}, "
-        f"{host['cores']} cores, {host['memory_bytes'] / 2**30:.1f} GiB, Linux {host['kernel']}, {record['options']['repeat']} run(s)\n",
+        f"{host['cores']} cores, {host['memory_bytes'] / 2**30:.1f} GiB, Linux {host['kernel']}, "
+        f"{record['options']['repeat']} run(s)\n",
     )
     return "\n".join(shown)
 

@@ -1,0 +1,43 @@
+import ArgumentParser
+import Foundation
+import Logging
+import ServiceLifecycle
+import UnixSignals
+import WALNode
+
+/// Runs a command's work and ends the process as documented: the answer went to stdout, an error is one line on stderr
+/// that begins with the command's name, and the exit code says of which kind it is.
+package func exitingOnError(_ command: String, _ body: () async throws -> Void) async throws {
+    do {
+        try await body()
+    } catch let error as ExitCode {
+        throw error
+    } catch let error as ValidationError {
+        throw error
+    } catch {
+        let failure = NodeError(error)
+        Terminal.draw("")
+        Terminal.line("\(command): \(failure.description.replacing("\n", with: " "))")
+        throw ExitCode(failure.code.rawValue)
+    }
+}
+
+/// Runs nodes until they end or a signal says so: the first SIGTERM or SIGINT ends them in order.
+package func runServices(_ services: [any Service], logger: Logger) async throws {
+    var quiet = logger
+    quiet.logLevel = .error
+    let group = ServiceGroup(
+        configuration: .init(
+            services: services.map {
+                .init(
+                    service: $0, successTerminationBehavior: .gracefullyShutdownGroup,
+                    failureTerminationBehavior: .gracefullyShutdownGroup)
+            },
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet))
+    try await group.run()
+}
+
+/// An answer on stdout.
+package func printAnswer(_ text: String) {
+    FileHandle.standardOutput.write(Data((text + "\n").utf8))
+}

@@ -1,0 +1,72 @@
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+
+/// What a tree's own files tell when nothing runs for it.
+package enum OfflineStatus {
+    package static func read(_ folder: Directory, folderPath: String, treePath: String) throws -> NodeStatus {
+        guard let file = try NodeFile.load(from: folder, path: folderPath) else {
+            throw NodeError(.failed, "\(treePath) is not kept by walship or walrecv: \(folderPath) has no node.json")
+        }
+        let catalog = try openCatalog(folder, folderPath, treePath)
+        let state = try catalog.state()
+        try catalog.close()
+        let log = try LogInspector.summary(log: try folder.openDirectory(Name("log")))
+        let end = log.end ?? state.position
+        let position = file.role == .replica ? state.position : end
+        return NodeStatus(
+            role: file.role.rawValue, node: file.node, history: file.history, epoch: file.epoch,
+            position: PositionStatus(position), state: "stopped", treeDigest: state.treeDigest.description,
+            log: NodeStatus.Log(firstSeq: log.files.first?.firstSeq ?? end.seq + 1, lastSeq: end.seq, bytes: log.bytes),
+            replicas: [], upstream: nil, appliedSeq: state.position.seq, durableSeq: end.seq, lagSegments: nil,
+            lagSeconds: nil, objects: state.objectCount, contentBytes: state.contentBytes, progress: nil, notes: [],
+            pid: nil, path: treePath)
+    }
+
+    static func openCatalog(_ folder: Directory, _ folderPath: String, _ treePath: String) throws -> Catalog {
+        do throws(SystemError) {
+            _ = try folder.status(of: Name("catalog.sqlite"))
+        } catch {
+            guard error.isNotFound else { throw error }
+            throw NodeError(.failed, "\(treePath) has no catalog yet; start walship or walrecv for it")
+        }
+        return try Catalog(path: folderPath + "/catalog.sqlite")
+    }
+}
+
+package enum OfflineVerify {
+    package static func run(_ treePath: String, state: String?, isDeep: Bool) throws -> VerifyReport {
+        let root = try StateFolder.openRoot(treePath)
+        let folderPath = state ?? treePath + (treePath.hasSuffix("/") ? "" : "/") + StateFolder.defaultName
+        let folder = try Directory.open(path: folderPath)
+        let catalog = try OfflineStatus.openCatalog(folder, folderPath, treePath)
+        let report = try catalog.read { transaction in
+            try VerifyReport(transaction, root: root, isDeep: isDeep)
+        }
+        try catalog.close()
+        return report
+    }
+}
+
+extension VerifyReport {
+    /// Looks at all of a tree that nobody changes meanwhile.
+    init(_ catalog: CatalogTransaction, root: Directory, isDeep: Bool) throws {
+        let result = try TreeCheck(isDeep: isDeep, progress: CaptureProgress()).run(catalog, root: root)
+        self.init(catalog, result, isDeep: isDeep, differences: result.differences)
+    }
+
+    init(
+        _ catalog: CatalogTransaction, _ result: TreeCheck.Result, isDeep: Bool, differences: [TreeDifference]
+    ) {
+        let state = catalog.state
+        self.init(
+            position: PositionStatus(state.position), treeDigest: state.treeDigest.description, isDeep: isDeep,
+            names: result.names, bytes: result.bytes,
+            differences: differences.sorted { $0.path < $1.path }.map {
+                Difference(path: $0.path, kind: $0.kind.rawValue)
+            },
+            isDigestRight: (try? catalog.recomputedDigest()) == state.treeDigest, isComplete: state.isComplete)
+    }
+}

@@ -1,0 +1,106 @@
+import Logging
+import ServiceLifecycle
+import Synchronization
+import WALFormat
+import WALLog
+import WALSystem
+
+/// Both daemons in one process, joined over loopback: the embedded default.
+package final class MirrorNode: Service {
+    /// What a single mirroring came to.
+    package struct Proof: Sendable {
+        package var source: NodeStatus
+        package var mirror: VerifyReport
+    }
+
+    private let primary: PrimaryNode
+    private let replicaSettings: ReplicaSettings
+    private let logger: Logger
+    /// End when the mirror is equal to what the source held at the start.
+    private let isOnce: Bool
+    private let current = Mutex<ReplicaNode?>(nil)
+    private let result = Mutex<Proof?>(nil)
+
+    /// Takes both directories, the source first.
+    package init(source: String, mirror: String, adopts: Bool, isOnce: Bool, logger: Logger) throws {
+        var settings = PrimarySettings(rootPath: source)
+        settings.listen = [Address(host: "127.0.0.1", port: 0)]
+        settings.command = "walctl mirror"
+        var replica = ReplicaSettings(rootPath: mirror)
+        replica.name = "mirror"
+        replica.adopts = adopts
+        replica.command = "walctl mirror"
+        primary = try PrimaryNode(settings, logger: logger)
+        replicaSettings = replica
+        self.isOnce = isOnce
+        self.logger = logger
+    }
+
+    /// Set when a single mirroring is over and equal.
+    package var proof: Proof? { result.withLock { $0 } }
+
+    package func currentStatus() -> NodeStatus? {
+        if let replica = current.withLock({ $0 }), let status = try? replica.currentStatus(), status.progress != nil {
+            return status
+        }
+        return try? primary.currentStatus()
+    }
+
+    package func run() async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { [self] in try await primary.run() }
+            do {
+                while primary.listening.isEmpty, !primary.isOver { try await Task.sleep(for: .milliseconds(2)) }
+                guard let address = primary.listening.first else { return try await group.waitForAll() }
+                var settings = replicaSettings
+                settings.from = address
+                let replica = try ReplicaNode(settings, logger: logger)
+                current.withLock { $0 = replica }
+                group.addTask { try await replica.run() }
+                if isOnce {
+                    let proof = try await prove(replica)
+                    result.withLock { $0 = proof }
+                    replica.shutDown()
+                    primary.shutDown()
+                } else {
+                    // Either end takes the other with it.
+                    try await group.next()
+                    replica.shutDown()
+                    primary.shutDown()
+                }
+            } catch {
+                current.withLock { $0 }?.shutDown()
+                primary.shutDown()
+                try? await group.waitForAll()
+                throw error
+            }
+            try await group.waitForAll()
+        }
+    }
+
+    /// All of the mirror is read again: what is proved is what is on the disk, not what was sent.
+    private func prove(_ replica: ReplicaNode) async throws -> Proof {
+        let position = try await primary.mark()
+        while await !replica.waitApplied(position.seq, seconds: 0.5) {
+            guard !primary.isOver, !replica.isOver else {
+                throw NodeError(.failed, "stopped before the mirror was equal; start again to go on")
+            }
+            if let problem = replica.snapshot.problem, replica.snapshot.phase == .diverged {
+                throw NodeError(.diverged, problem)
+            }
+        }
+        var request = ControlRequest(.verify)
+        request.deep = true
+        guard let report = try await replica.respond(to: request).verify else {
+            throw NodeError(.failed, "the mirror could not be verified")
+        }
+        var status = try primary.status()
+        if report.position.seq != status.position.seq, let header = try primary.logView.header(at: report.position.seq) {
+            status.treeDigest = header.treeDigest.description
+        }
+        guard report.differences.isEmpty, report.isDigestRight, report.treeDigest == status.treeDigest else {
+            throw NodeError(.notMet, "the mirror is not equal: \(report.differences.first?.path ?? "tree digest") differs")
+        }
+        return Proof(source: status, mirror: report)
+    }
+}

@@ -1,0 +1,85 @@
+import ArgumentParser
+import WALCommand
+import WALNode
+import WALSystem
+
+struct Status: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Show role, position, and the lag of every replica.")
+
+    @OptionGroup var target: TargetOptions
+
+    @Flag(help: "Print one JSON object.")
+    var json = false
+
+    func run() async throws {
+        try await exitingOnError("walctl") {
+            let status = try await load()
+            printAnswer(
+                json ? String(decoding: try ControlJSON.encode(status, pretty: true), as: UTF8.self) : StatusTable.text(status))
+        }
+    }
+
+    private func load() async throws -> NodeStatus {
+        // A tree's own files answer where nothing runs.
+        if case .tree(let path) = try Target(target.target) {
+            let folder = try TreeState.open(path, state: target.state)
+            guard let client = try? await ControlClient(stateFolder: folder) else {
+                return try OfflineStatus.read(
+                    folder, folderPath: TreeState.path(path, state: target.state), treePath: path)
+            }
+            await client.close()
+        }
+        guard
+            let status = try await Target.ask(target.target, state: target.state, ControlRequest(.status)).status
+        else { throw NodeError(.failed, "the node's answer holds no status") }
+        return status
+    }
+}
+
+enum StatusTable {
+    static func text(_ status: NodeStatus) -> String {
+        let process = status.pid.map { "pid \($0)" } ?? "not running"
+        var lines = [
+            "\(status.role)  \(status.node)  \(status.path)  \(process)",
+            "history   \(status.history ?? "none yet")",
+            "position  \(status.position.epoch):\(status.position.seq)  \(status.state)",
+            "tree      \(status.treeDigest)  \(status.objects) objects, \(Units.bytes(status.contentBytes))",
+            "log       \(status.log.firstSeq)-\(status.log.lastSeq), \(Units.bytes(status.log.bytes))",
+        ]
+        if let upstream = status.upstream {
+            lines.append(
+                "upstream  \(upstream.address)  \(upstream.state), last contact "
+                    + Units.seconds(upstream.lastContactSeconds) + ", lag \(status.lagSegments.map(String.init) ?? "unknown")"
+                    + " segments, \(Units.seconds(status.lagSeconds))")
+        }
+        if let progress = status.progress {
+            lines.append("progress  " + ProgressBar.text(status.state, progress, seconds: 0))
+        }
+        if !status.replicas.isEmpty { lines += [""] + replicas(status.replicas) }
+        for note in status.notes { lines.append("note: \(note)") }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func replicas(_ replicas: [NodeStatus.Replica]) -> [String] {
+        func number(_ value: UInt64?) -> String { value.map(String.init) ?? "-" }
+        var rows = [["REPLICA", "ADDRESS", "STATE", "SENT", "RECEIVED", "DURABLE", "APPLIED", "LAG", "", "", "CONTACT"]]
+        for replica in replicas {
+            rows.append([
+                replica.name, replica.address, replica.state, number(replica.sentSeq), number(replica.receivedSeq),
+                number(replica.durableSeq), number(replica.appliedSeq),
+                replica.lagSegments.map { "\($0) seg" } ?? "unknown",
+                replica.lagBytes.map(Units.bytes) ?? "unknown", Units.seconds(replica.lagSeconds),
+                Units.seconds(replica.lastContactSeconds),
+            ])
+        }
+        let widths = (0..<rows[0].count).map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            var line = ""
+            for (column, cell) in row.enumerated() {
+                line += cell + String(repeating: " ", count: widths[column] - cell.count + 2)
+            }
+            while line.last == " " { line.removeLast() }
+            return line
+        }
+    }
+}

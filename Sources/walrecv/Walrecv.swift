@@ -1,0 +1,81 @@
+import ArgumentParser
+import Logging
+import WALCommand
+import WALFormat
+import WALLog
+import WALNode
+
+@main
+struct Walrecv: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "walrecv",
+        abstract: "Keep a directory equal to a primary's.",
+        discussion: """
+            Receives a primary's segments, makes them durable, acknowledges and applies them to DIR. A lost connection is \
+            made again for ever and goes on where it was. State is kept in DIR/.wal. See walrecv(8).
+            """,
+        version: version)
+
+    @Argument(help: ArgumentHelp("The replica's directory: empty, or one that was a replica before.", valueName: "dir"))
+    var directory: String
+
+    @Option(help: ArgumentHelp("Dial the primary there.", valueName: "host:port"))
+    var from: Address?
+
+    @Option(help: ArgumentHelp("Accept a primary and clients here. Repeatable.", valueName: "host:port"))
+    var listen: [Address] = []
+
+    @Flag(help: "Take over what is in DIR, as another tool left it: equal files are kept, others are replaced.")
+    var adopt = false
+
+    @Option(help: ArgumentHelp("Exit 0 once this position is applied.", valueName: "epoch:seq"))
+    var until: String?
+
+    @Option(help: ArgumentHelp("Keep state in this folder, on the same file system.", valueName: "folder"))
+    var state: String?
+
+    @Option(help: "This replica's name, under which the primary keeps log for it (default: the host's).")
+    var name: String?
+
+    @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
+    var insecure = false
+
+    @OptionGroup var retention: RetentionOptions
+    @OptionGroup var log: LogOptions
+
+    func validate() throws {
+        if from == nil, listen.isEmpty { throw ValidationError("say where the primary is: --from or --listen") }
+        if from != nil, !listen.isEmpty { throw ValidationError("--from and --listen are two ways; choose one") }
+        if let open = listen.first(where: { !$0.isLoopback }), !insecure {
+            throw ValidationError(
+                "--listen \(open) is not a loopback address; anybody who reaches it could write the tree. Use a tunnel, "
+                    + "or --insecure on a network that you trust")
+        }
+        if let until {
+            do { _ = try PositionText(until) } catch { throw ValidationError("--until: \(error)") }
+        }
+    }
+
+    func run() async throws {
+        try await exitingOnError("walrecv") {
+            let logger = log.logger("walrecv")
+            let node = try ReplicaNode(settings, logger: logger)
+            let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }
+            defer { bar.cancel() }
+            try await runServices([node], logger: logger)
+        }
+    }
+
+    private var settings: ReplicaSettings {
+        var settings = ReplicaSettings(rootPath: directory)
+        settings.statePath = state
+        settings.name = name
+        settings.from = from
+        settings.listen = listen
+        settings.adopts = adopt
+        settings.until = until.flatMap { try? PositionText($0) }
+        settings.retention = Retention(
+            budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
+        return settings
+    }
+}

@@ -1,0 +1,97 @@
+import ArgumentParser
+import Logging
+import WALCapture
+import WALCommand
+import WALFormat
+import WALLog
+import WALNode
+
+@main
+struct Walship: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "walship",
+        abstract: "Ship a directory's changes to any number of replicas.",
+        discussion: """
+            Captures DIR into a log of compressed, checksummed segments and ships the log to replicas, which run walrecv. \
+            State is kept in DIR/.wal, which is never replicated. See walship(8).
+            """,
+        version: version)
+
+    @Argument(help: ArgumentHelp("The directory to replicate.", valueName: "dir"))
+    var directory: String
+
+    @Option(help: ArgumentHelp("Accept replicas and clients here. Repeatable.", valueName: "host:port"))
+    var listen: [Address] = []
+
+    @Option(help: ArgumentHelp("Dial a replica that listens there. Repeatable.", valueName: "host:port"))
+    var to: [Address] = []
+
+    @Flag(help: "Ship until every --to replica has applied what is there now, then exit 0.")
+    var once = false
+
+    @Option(help: ArgumentHelp("Keep state in this folder, on the same file system.", valueName: "folder"))
+    var state: String?
+
+    @Option(help: "This node's name (default: the host's).")
+    var name: String?
+
+    @Option(help: "none, or zlib:1 (fast) to zlib:9 (small).")
+    var compress = Compression.standard
+
+    @Option(help: "How long a path must be quiet before it is captured.")
+    var settle = TimeSpan(seconds: 0.05)
+
+    @Option(name: .customLong("max-delay"), help: "How long a path that is never quiet may wait.")
+    var maxDelay = TimeSpan(seconds: 1)
+
+    @Option(name: .customLong("scan-interval"), help: "Between full scans, which find what raises no event; 0 for none.")
+    var scanInterval = TimeSpan(seconds: 3600)
+
+    @Option(name: .customLong("inline-limit"), help: "New content of one file beyond this stays out of the log.")
+    var inlineLimit = ByteSize(UInt64(Limits.defaultMaxInlineContentBytes))
+
+    @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
+    var insecure = false
+
+    @OptionGroup var retention: RetentionOptions
+    @OptionGroup var log: LogOptions
+
+    func validate() throws {
+        if once, to.isEmpty { throw ValidationError("--once needs at least one --to: it waits for replicas that are named") }
+        if let open = listen.first(where: { !$0.isLoopback }), !insecure {
+            throw ValidationError(
+                "--listen \(open) is not a loopback address; anybody who reaches it could read the tree. Use a tunnel, "
+                    + "or --insecure on a network that you trust")
+        }
+        if inlineLimit.bytes > Limits.maxSegmentRawBytes / 2 {
+            throw ValidationError("--inline-limit must be at most 24M, half of the largest segment")
+        }
+    }
+
+    func run() async throws {
+        try await exitingOnError("walship") {
+            let logger = log.logger("walship")
+            let node = try PrimaryNode(settings, logger: logger)
+            let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }
+            defer { bar.cancel() }
+            try await runServices([node], logger: logger)
+        }
+    }
+
+    private var settings: PrimarySettings {
+        var settings = PrimarySettings(rootPath: directory)
+        settings.statePath = state
+        settings.name = name
+        settings.listen = listen
+        settings.to = to
+        settings.isOnce = once
+        settings.compression = compress
+        settings.capture.settleNanoseconds = settle.nanoseconds
+        settings.capture.maxDelayNanoseconds = max(maxDelay.nanoseconds, settle.nanoseconds)
+        settings.capture.scanIntervalNanoseconds = scanInterval.nanoseconds
+        settings.capture.maxInlineBytes = Int(inlineLimit.bytes)
+        settings.retention = Retention(
+            budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
+        return settings
+    }
+}
