@@ -29,19 +29,21 @@ package final class LogView: Sendable {
     }
 
     private let directory: Directory
-    private let history: HistoryID
+    private let currentHistory: Mutex<HistoryID>
     private let state: Mutex<State>
     /// A cursor of an earlier one reads what is no longer the log.
     private let resets = Atomic<UInt64>(0)
 
     init(directory: Directory, history: HistoryID, records: [FileRecord], end: Position) {
         self.directory = directory
-        self.history = history
+        currentHistory = Mutex(history)
         state = Mutex(
             State(
                 base: records.first?.before ?? end, end: end,
                 entries: records.map { Entry(record: $0, file: nil) }))
     }
+
+    private var history: HistoryID { currentHistory.withLock { $0 } }
 
     var generation: UInt64 { resets.load(ordering: .acquiring) }
 
@@ -171,8 +173,9 @@ package final class LogView: Sendable {
         }
     }
 
-    func reset(to base: Position) {
+    func reset(to base: Position, history: HistoryID) {
         state.withLock { state in
+            currentHistory.withLock { $0 = history }
             state.entries = []
             state.base = base
             state.end = base

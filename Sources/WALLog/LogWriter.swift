@@ -14,7 +14,7 @@ package final class LogWriter {
     package private(set) var durableEnd: Position
 
     private let directory: Directory
-    private let history: HistoryID
+    private var history: HistoryID
     private let rollBytes: UInt64
     private var current: CurrentFile?
     /// A file was created and the directory not synced since.
@@ -135,10 +135,13 @@ package final class LogWriter {
     /// Drops all segments: the log then stands at `base`, which the caller must have made durable, because an empty log
     /// does not say where it stands. Cut short by a crash it leaves the newest files, so that the log still ends where it
     /// did and the caller sees that it must be done again.
-    package func reset(to base: Position) throws(LogError) {
+    ///
+    /// `history` is the one that `base` lies on, where that is another than before; nil where it is the same.
+    package func reset(to base: Position, history: HistoryID? = nil) throws(LogError) {
         try checkUsable()
         let firstSeqs = try LogName.list(directory)
-        view.reset(to: base)
+        self.history = history ?? self.history
+        view.reset(to: base, history: self.history)
         current = nil
         for firstSeq in firstSeqs {
             do throws(LogError) {

@@ -103,6 +103,9 @@ final class BulkSender: Sendable {
     // MARK: The tree
 
     private func sendTree(withContent: Bool) throws {
+        while node.signal.ready.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == nil {
+            if credit.withLock({ $0.isStopped }) { throw Stopped() }
+        }
         try node.catalog.read { catalog in
             let state = catalog.state
             let begin = SyncBegin(

@@ -81,6 +81,8 @@ final class LogSignal: Sendable {
     private let listeners = Mutex<[ObjectIdentifier: @Sendable () -> Void]>([:])
     private let stalled = Atomic<Bool>(false)
     let stopped = Monitor<Bool>(false)
+    /// The first scan is done: before that there is no tree to list.
+    let ready = Monitor<Bool>(false)
 
     var isStalled: Bool {
         get { stalled.load(ordering: .relaxed) }

@@ -252,6 +252,7 @@ package final class PrimaryNode: Service {
                     rootPath: settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
                     settings: settings.capture, mailbox: mailbox, progress: progress)
                 try capture.run { [self] in
+                    signal.ready.update { $0 = true }
                     let state = try? catalog.state()
                     logger.info(
                         "capturing", metadata: ["position": "\(state?.position.short ?? "")", "objects": "\(state?.objectCount ?? 0)"])

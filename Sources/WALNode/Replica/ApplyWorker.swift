@@ -208,7 +208,6 @@ final class ApplyWorker {
         } else {
             try receiveListing(session, begin)
         }
-        try node.adoptHistory(of: session.sender)
         try node.resetLog(to: begin.position)
         node.update {
             $0.isEmpty = false
@@ -276,6 +275,7 @@ final class ApplyWorker {
             node.update { $0.needsSync = true }
             throw error
         }
+        try node.adoptHistory(of: session.sender)
         try applier.show(
             at: node.folder.root, position: begin.position, treeDigest: begin.treeDigest,
             lastObject: begin.lastObject)
@@ -320,6 +320,8 @@ final class ApplyWorker {
             node.consume(bytes)
             node.update { $0.syncBytes += bytes }
         }
+        // Before the tree is at a position of it: a position without its history could go on with another.
+        try node.adoptHistory(of: session.sender)
         try applier.apply([set], blocks: blocks)
         if applier.isHidden {
             try applier.show(

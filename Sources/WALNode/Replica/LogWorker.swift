@@ -50,7 +50,7 @@ final class LogWorker: Sendable {
             case .barrier(let done): done()
             case .reset(let position, let done):
                 do {
-                    try writer.reset(to: position)
+                    try writer.reset(to: position, history: try node.nodeFile.historyID)
                     done(.success(()))
                 } catch {
                     done(.failure(NodeError(error)))
