@@ -50,7 +50,8 @@ package enum Terminal {
     }
 
     private static func write(_ text: String) {
-        FileHandle.standardError.write(Data(text.utf8))
+        // A log that nobody reads any more, or that is full, stops no daemon.
+        try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
     }
 }
 
@@ -69,23 +70,35 @@ struct LineLogHandler: LogHandler {
 
     func log(event: LogEvent) {
         let all = metadata.merging(event.metadata ?? [:]) { $1 }
-        let time = Self.timestamp()
         switch format {
         case .text:
-            var text = "\(time) \(label): "
+            var text = "\(Self.timestamp()) \(label): "
             if event.level >= .warning { text += "\(event.level): " }
             text += Self.oneLine("\(event.message)")
             for (key, value) in all.sorted(by: { $0.key < $1.key }) { text += " \(key)=\(Self.oneLine("\(value)"))" }
             Terminal.line(text)
         case .json:
-            var object: [String: String] = [
-                "time": time, "level": "\(event.level)", "program": label, "message": "\(event.message)",
-            ]
-            for (key, value) in all { object[key] = "\(value)" }
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-            if let bytes = try? encoder.encode(object) { Terminal.line(String(decoding: bytes, as: UTF8.self)) }
+            Self.json(level: "\(event.level)", program: label, "\(event.message)", all.mapValues { "\($0)" })
         }
+    }
+
+    /// The last word of a program that fails.
+    static func line(of program: String, _ message: String, format: LogOptions.Format) {
+        switch format {
+        case .text: Terminal.line("\(program): \(oneLine(message))")
+        case .json: json(level: "critical", program: program, message, [:])
+        }
+    }
+
+    private static func json(level: String, program: String, _ message: String, _ more: [String: String]) {
+        var object = more
+        object["time"] = timestamp()
+        object["level"] = level
+        object["program"] = program
+        object["message"] = message
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if let bytes = try? encoder.encode(object) { Terminal.line(String(decoding: bytes, as: UTF8.self)) }
     }
 
     private static func oneLine(_ text: String) -> String {

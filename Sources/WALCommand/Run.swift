@@ -6,8 +6,10 @@ import UnixSignals
 import WALNode
 
 /// Runs a command's work and ends the process as documented: the answer went to stdout, an error is one line on stderr
-/// that begins with the command's name, and the exit code says of which kind it is.
-package func exitingOnError(_ command: String, _ body: () async throws -> Void) async throws {
+/// that begins with the command's name (or one JSON object where the log is JSON), and the exit code says of which kind it is.
+package func exitingOnError(
+    _ command: String, format: LogOptions.Format = .text, _ body: () async throws -> Void
+) async throws {
     do {
         try await body()
     } catch let error as ExitCode {
@@ -17,7 +19,7 @@ package func exitingOnError(_ command: String, _ body: () async throws -> Void) 
     } catch {
         let failure = NodeError(error)
         Terminal.draw("")
-        Terminal.line("\(command): \(failure.description.replacing("\n", with: " "))")
+        LineLogHandler.line(of: command, failure.description, format: format)
         throw ExitCode(failure.code.rawValue)
     }
 }
@@ -37,7 +39,12 @@ package func runServices(_ services: [any Service], logger: Logger) async throws
     try await group.run()
 }
 
-/// An answer on stdout.
+/// An answer on stdout. One that cannot be given ends the process: a script must not take a part for the whole.
 package func printAnswer(_ text: String) {
-    FileHandle.standardOutput.write(Data((text + "\n").utf8))
+    do {
+        try FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8))
+    } catch {
+        Terminal.line("the answer cannot be written to stdout: \(error.localizedDescription)")
+        exit(NodeError.Code.failed.rawValue)
+    }
 }

@@ -13,7 +13,9 @@ package struct SegmentHeader: Hashable, Sendable {
         package static let baseline = Flags(rawValue: 1)
         /// Some content was read while it was being written; a later segment holds it clean.
         package static let fuzzy = Flags(rawValue: 2)
-        package static let known: Flags = [.baseline, .fuzzy]
+        /// Some content is not in the log: the segment is durable on a replica when that has been fetched too.
+        package static let external = Flags(rawValue: 4)
+        package static let known: Flags = [.baseline, .fuzzy, .external]
     }
 
     package var flags: Flags

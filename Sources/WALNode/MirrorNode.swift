@@ -30,6 +30,7 @@ package final class MirrorNode: Service {
         replica.name = "mirror"
         replica.adopts = adopts
         replica.command = "walctl mirror"
+        try ReplicaNode.check(replica)
         primary = try PrimaryNode(settings, logger: logger)
         replicaSettings = replica
         self.isOnce = isOnce

@@ -60,7 +60,7 @@ package final class Directory: Sendable {
     }
 
     /// ``openDirectory(at:)`` with one handle a component, for kernels without openat2(2).
-    func openDirectory(walking components: some Collection<Name>) throws(SystemError) -> Directory {
+    package func openDirectory(walking components: some Collection<Name>) throws(SystemError) -> Directory {
         guard !components.isEmpty else { return try reopen() }
         var current = self
         for name in components {

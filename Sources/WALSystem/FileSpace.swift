@@ -77,7 +77,7 @@ extension File {
     }
 
     /// ``copyRange(from:sourceOffset:to:length:)`` without the kernel's help.
-    func copyByReading(
+    package func copyByReading(
         from source: borrowing File, sourceOffset: UInt64, to offset: UInt64, length: UInt64
     ) throws(SystemError) -> UInt64 {
         let sourceSize = try source.size()

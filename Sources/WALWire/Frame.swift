@@ -65,7 +65,9 @@ package enum MessageType: UInt8, Sendable {
         switch self {
         case .hello, .welcome, .refuse: Limits.maxHandshakeBytes
         case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
-        case .segmentPart, .syncEntries, .block, .want: Limits.maxFrameBytes
+        case .segmentPart, .block, .want: Limits.maxFrameBytes
+        // One entry is never cut, and that of a large file has a table as long as the largest in a segment.
+        case .syncEntries: Int(Limits.maxSegmentRawBytes) + 4096
         case .request, .response: Limits.maxControlBytes
         }
     }

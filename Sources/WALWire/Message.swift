@@ -186,7 +186,7 @@ package struct SyncBegin: Hashable, Sendable {
     }
 }
 
-/// Entries as in a segment's body, parents before what is in them.
+/// Entries as in a segment's body, parents before what is in them. About 1 MiB of them, or a single one that is longer.
 package struct SyncEntries: Hashable, Sendable {
     package var count: UInt32
     package var codec: Codec

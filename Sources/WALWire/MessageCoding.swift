@@ -196,7 +196,7 @@ extension SyncEntries {
         self.codec = codec
         rawBytes = try reader.integer(UInt32.self)
         let stored = try reader.take(reader.remaining)
-        try checkCoded(codec, raw: rawBytes, stored: stored.count, limit: Limits.maxBlockBytes)
+        try checkCoded(codec, raw: rawBytes, stored: stored.count, limit: Int(Limits.maxSegmentRawBytes))
         bytes = Array(stored)
     }
 

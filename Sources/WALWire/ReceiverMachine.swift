@@ -161,8 +161,11 @@ package struct ReceiverMachine: Sendable {
         guard !part.bytes.isEmpty, UInt64(part.bytes.count) <= part.total - min(held, part.total) else {
             return mismatch("\(part.bytes.count) bytes at \(held) of segment \(part.seq) of \(part.total)")
         }
-        guard part.total == total ?? statedTotal ?? part.total else {
+        guard part.total == total ?? part.total else {
             return mismatch("segment \(part.seq) has become \(part.total) bytes long")
+        }
+        if total == nil, let begun, begun.seq != part.seq || begun.segmentBytes != part.total {
+            return mismatch("segment \(part.seq) of \(part.total) bytes is not the one that was begun")
         }
         partial += part.bytes
         total = part.total
@@ -175,9 +178,9 @@ package struct ReceiverMachine: Sendable {
         return [.segment(whole)]
     }
 
-    /// Length of the segment that an earlier connection began.
-    private var statedTotal: UInt64? {
-        partial.withUnsafeBytes { try? SegmentHeader(decoding: $0) }?.segmentBytes
+    /// Header of the segment that is held in part.
+    private var begun: SegmentHeader? {
+        partial.withUnsafeBytes { try? SegmentHeader(decoding: $0) }
     }
 
     /// What is held does not fit what the sender ships: the next connection begins the segment anew.

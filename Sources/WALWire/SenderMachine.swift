@@ -182,5 +182,5 @@ package struct SenderMachine: Sendable {
 
 extension UInt64 {
     /// Nanoseconds on one clock; 0 when `earlier` is not, as for times that two threads took.
-    func elapsed(since earlier: UInt64) -> UInt64 { self > earlier ? self - earlier : 0 }
+    package func elapsed(since earlier: UInt64) -> UInt64 { self > earlier ? self - earlier : 0 }
 }

@@ -83,6 +83,7 @@ enum SegmentText {
         var names: [String] = []
         if flags.contains(.baseline) { names.append("baseline") }
         if flags.contains(.fuzzy) { names.append("fuzzy") }
+        if flags.contains(.external) { names.append("external") }
         return names
     }
 }

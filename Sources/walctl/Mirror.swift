@@ -27,7 +27,7 @@ struct Mirror: AsyncParsableCommand {
     @OptionGroup var log: LogOptions
 
     func run() async throws {
-        try await exitingOnError("walctl") {
+        try await exitingOnError("walctl", format: log.format) {
             try checkNesting()
             var logger = log.logger("walctl")
             // A person who mirrors once wants the proof; what happened on the way is for those who ask.

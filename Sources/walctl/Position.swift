@@ -10,19 +10,14 @@ struct PositionCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await exitingOnError("walctl") {
-            if case .tree(let path) = try Target(target.target) {
-                let folder = try TreeState.open(path, state: target.state)
-                if let client = try? await ControlClient(stateFolder: folder) {
-                    await client.close()
-                } else {
-                    let status = try OfflineStatus.read(
-                        folder, folderPath: TreeState.path(path, state: target.state), treePath: path)
-                    printAnswer(status.position.text)
-                    return
-                }
+            switch try await Target.reach(target.target, state: target.state, fromFiles: true) {
+            case .files(let path, let folder):
+                let status = try OfflineStatus.read(
+                    folder, folderPath: TreeState.path(path, state: target.state), treePath: path)
+                printAnswer(status.position.text)
+            case .node(let client):
+                printAnswer(try await client.askOnce(ControlRequest(.position)).position?.text ?? "")
             }
-            let response = try await Target.ask(target.target, state: target.state, ControlRequest(.position))
-            printAnswer(response.position?.text ?? "")
         }
     }
 }

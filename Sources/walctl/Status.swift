@@ -15,24 +15,23 @@ struct Status: AsyncParsableCommand {
         try await exitingOnError("walctl") {
             let status = try await load()
             printAnswer(
-                json ? String(decoding: try ControlJSON.encode(status, pretty: true), as: UTF8.self) : StatusTable.text(status))
+                json
+                    ? String(decoding: try ControlJSON.encode(status, pretty: true), as: UTF8.self)
+                    : StatusTable.text(status))
         }
     }
 
     private func load() async throws -> NodeStatus {
-        // A tree's own files answer where nothing runs.
-        if case .tree(let path) = try Target(target.target) {
-            let folder = try TreeState.open(path, state: target.state)
-            guard let client = try? await ControlClient(stateFolder: folder) else {
-                return try OfflineStatus.read(
-                    folder, folderPath: TreeState.path(path, state: target.state), treePath: path)
+        switch try await Target.reach(target.target, state: target.state, fromFiles: true) {
+        case .files(let path, let folder):
+            return try OfflineStatus.read(
+                folder, folderPath: TreeState.path(path, state: target.state), treePath: path)
+        case .node(let client):
+            guard let status = try await client.askOnce(ControlRequest(.status)).status else {
+                throw NodeError(.failed, "the node's answer holds no status")
             }
-            await client.close()
+            return status
         }
-        guard
-            let status = try await Target.ask(target.target, state: target.state, ControlRequest(.status)).status
-        else { throw NodeError(.failed, "the node's answer holds no status") }
-        return status
     }
 }
 

@@ -18,14 +18,24 @@ enum Target {
         }
     }
 
-    /// A client of the first target of the list that answers.
-    static func connect(_ list: String, state: String?) async throws -> ControlClient {
+    /// Who answers for a target: a node, or where nothing runs a tree's own files.
+    enum Answerer {
+        case node(ControlClient)
+        case files(path: String, folder: Directory)
+    }
+
+    /// The first target of the list that answers; files do only where `fromFiles`.
+    static func reach(_ list: String, state: String?, fromFiles: Bool = false) async throws -> Answerer {
         var failure = NodeError(.usage, "no target given")
         for text in list.split(separator: ",") {
             do {
                 switch try Target(String(text)) {
-                case .tree(let path): return try await ControlClient(tree: path, state: state)
-                case .node(let address): return try await ControlClient(address)
+                case .node(let address): return .node(try await ControlClient(address))
+                case .tree(let path):
+                    let folder = try TreeState.open(path, state: state)
+                    if let client = try? await ControlClient(stateFolder: folder) { return .node(client) }
+                    if fromFiles { return .files(path: path, folder: folder) }
+                    throw NodeError(.failed, "nothing runs for \(path); start walship or walrecv for it")
                 }
             } catch {
                 failure = NodeError(error)
@@ -34,28 +44,25 @@ enum Target {
         throw failure
     }
 
-    /// Asks one thing and closes.
+    /// Asks the first node that answers one thing.
     static func ask(_ list: String, state: String?, _ request: ControlRequest) async throws -> ControlResponse {
-        let client = try await connect(list, state: state)
-        do {
-            let response = try await client.ask(request)
-            await client.close()
-            return response
-        } catch {
-            await client.close()
-            throw error
+        guard case .node(let client) = try await reach(list, state: state) else {
+            throw NodeError(.failed, "nothing runs for \(list)")
         }
+        return try await client.askOnce(request)
     }
 }
 
 extension ControlClient {
-    /// The node that keeps the tree at `path`.
-    convenience init(tree path: String, state: String?) async throws {
-        let folder = try TreeState.open(path, state: state)
+    /// Asks one thing and closes.
+    func askOnce(_ request: ControlRequest) async throws -> ControlResponse {
         do {
-            try await self.init(stateFolder: folder)
+            let response = try await ask(request)
+            await close()
+            return response
         } catch {
-            throw NodeError(.failed, "nothing runs for \(path); start walship or walrecv for it")
+            await close()
+            throw error
         }
     }
 }

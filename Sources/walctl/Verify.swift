@@ -63,27 +63,26 @@ struct Verify: AsyncParsableCommand {
         var request = ControlRequest(.verify)
         request.deep = deep
         request.repair = repair
-        if case .tree(let path) = try Target(target.target) {
-            let folder = try TreeState.open(path, state: target.state)
-            guard let client = try? await ControlClient(stateFolder: folder) else {
-                guard !repair else {
-                    throw NodeError(.failed, "nothing runs for \(path); start walrecv, which fetches what is repaired")
-                }
-                return try OfflineVerify.run(path, state: target.state, isDeep: deep)
+        switch try await Target.reach(target.target, state: target.state, fromFiles: true) {
+        case .files(let path, _):
+            guard !repair else {
+                throw NodeError(.failed, "nothing runs for \(path); start walrecv, which fetches what is repaired")
             }
-            await client.close()
+            return try OfflineVerify.run(path, state: target.state, isDeep: deep)
+        case .node(let client):
+            guard let report = try await client.askOnce(request).verify else {
+                throw NodeError(.failed, "the node's answer holds no report")
+            }
+            return report
         }
-        guard let report = try await Target.ask(target.target, state: target.state, request).verify else {
-            throw NodeError(.failed, "the node's answer holds no report")
-        }
-        return report
     }
 
     /// Waits until the target has applied what the other node holds now.
     private func catchUp(with other: String) async throws {
         guard let position = try await Target.ask(other, state: nil, ControlRequest(.position)).position else { return }
-        let status = try await Target.askIfRunning(target.target, state: target.state, ControlRequest(.status))?.status
-        guard let status, status.role == "replica" else { return }
+        guard case .node(let client) = try await Target.reach(target.target, state: target.state, fromFiles: true),
+            try await client.askOnce(ControlRequest(.status)).status?.role == "replica"
+        else { return }
         var request = ControlRequest(.wait)
         request.position = position.text
         request.timeoutSeconds = timeout.seconds
@@ -116,19 +115,5 @@ extension Optional where Wrapped == String {
     fileprivate func asyncMap<T>(_ body: (String) async throws -> T) async rethrows -> T? {
         guard let self else { return nil }
         return try await body(self)
-    }
-}
-
-extension Target {
-    /// nil where nothing runs for a tree.
-    static func askIfRunning(
-        _ list: String, state: String?, _ request: ControlRequest
-    ) async throws -> ControlResponse? {
-        if case .tree(let path) = try Target(list) {
-            let folder = try TreeState.open(path, state: state)
-            guard let client = try? await ControlClient(stateFolder: folder) else { return nil }
-            await client.close()
-        }
-        return try await ask(list, state: state, request)
     }
 }

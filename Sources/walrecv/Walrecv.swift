@@ -57,7 +57,8 @@ struct Walrecv: AsyncParsableCommand {
     }
 
     func run() async throws {
-        try await exitingOnError("walrecv") {
+        try await exitingOnError("walrecv", format: log.format) {
+            try await Network.checkListening(on: listen, beforeMaking: state, for: directory)
             let logger = log.logger("walrecv")
             let node = try ReplicaNode(settings, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }

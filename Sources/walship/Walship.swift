@@ -69,7 +69,8 @@ struct Walship: AsyncParsableCommand {
     }
 
     func run() async throws {
-        try await exitingOnError("walship") {
+        try await exitingOnError("walship", format: log.format) {
+            try await Network.checkListening(on: listen, beforeMaking: state, for: directory)
             let logger = log.logger("walship")
             let node = try PrimaryNode(settings, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }

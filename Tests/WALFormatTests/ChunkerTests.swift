@@ -49,7 +49,7 @@ import WALTestKit
         var random = SeededRandom()
         let bytes = random.bytes(4 << 20)
         let whole = cuts(bytes)
-        #expect(cuts(bytes) == whole, "\(random.reproduce)")
+        #expect(firstDifference(cuts(bytes), whole) == nil, "\(random.reproduce)")
         bytes.withUnsafeBytes { all in
             var offset = 0
             for length in whole {

@@ -31,7 +31,7 @@ import WALTestKit
             for level: Int32 in [1, 6, 9] {
                 let stored = try #require(raw.withUnsafeBytes { Deflate.compress($0, level: level) })
                 #expect(stored.count < length, "\(random.reproduce)")
-                #expect(try inflate(stored, length) == raw, "\(random.reproduce)")
+                #expect(firstDifference(try inflate(stored, length), raw) == nil, "\(random.reproduce)")
             }
         }
     }

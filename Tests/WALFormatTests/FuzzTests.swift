@@ -14,10 +14,10 @@ import WALTestKit
             var bytes = sample.bytes
             for _ in 0..<random.int(in: 1...3) { mutate(&bytes, &random) }
             if let segment = try? Segment(verifying: bytes) {
-                #expect(segment.bytes == sample.bytes, "\(random.reproduce)")
+                try #require(firstDifference(segment.bytes, sample.bytes) == nil, "\(random.reproduce)")
             }
             let kept = bytes.withUnsafeBytes { Segment.wholePrefix($0) }
-            #expect(kept <= bytes.count, "\(random.reproduce)")
+            try #require(kept <= bytes.count, "\(random.reproduce)")
         }
     }
 
@@ -35,7 +35,7 @@ import WALTestKit
             taken += 1
             var again = ChangeWriter()
             for change in changes { again.append(change, body: body) }
-            #expect(again.body.bytes == body, "round \(round), \(random.reproduce)")
+            try #require(firstDifference(again.body.bytes, body) == nil, "round \(round), \(random.reproduce)")
         }
         // Names, metadata and digests take most mutations.
         #expect(taken > 1000, "\(random.reproduce)")
@@ -53,9 +53,9 @@ import WALTestKit
             if random.once(in: 2) { draft.fit() }
             let bytes = draft.sealed()
             let kept = bytes.withUnsafeBytes { Segment.wholePrefix($0) }
-            #expect(kept <= bytes.count, "\(random.reproduce)")
+            try #require(kept <= bytes.count, "\(random.reproduce)")
             guard let segment = try? Segment(verifying: bytes), let body = try? segment.rawBody() else { continue }
-            #expect(UInt64(body.count) == segment.header.rawBytes, "\(random.reproduce)")
+            try #require(UInt64(body.count) == segment.header.rawBytes, "\(random.reproduce)")
             _ = try? segment.changes()
         }
     }

@@ -27,6 +27,7 @@ extension Segment {
         var flags: [JSON] = []
         if header.flags.contains(.baseline) { flags.append(.string("baseline")) }
         if header.flags.contains(.fuzzy) { flags.append(.string("fuzzy")) }
+        if header.flags.contains(.external) { flags.append(.string("external")) }
         return .object([
             ("version", .number(SegmentHeader.version)),
             ("flags", .array(flags)),

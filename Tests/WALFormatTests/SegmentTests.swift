@@ -18,7 +18,7 @@ import WALTestKit
             let context = context(&random)
             let segment = Segment(written.writer, context: context, compression: compression)
             let read = try Segment(verifying: segment.bytes)
-            #expect(read.bytes == segment.bytes, "\(random.reproduce)")
+            #expect(firstDifference(read.bytes, segment.bytes) == nil, "\(random.reproduce)")
             #expect(read.header == segment.header, "\(random.reproduce)")
             #expect(read.position == segment.position, "\(random.reproduce)")
             #expect(read.position == Position(epoch: 7, seq: 42, chain: segment.chain))
@@ -26,8 +26,8 @@ import WALTestKit
             #expect(read.header.treeDigest == context.treeDigest)
             #expect(read.header.lastObject == 99 && read.header.flags == .fuzzy && read.header.captureTime == 12)
             #expect(read.header.segmentBytes == UInt64(segment.bytes.count))
-            #expect(try read.rawBody() == written.writer.body.bytes, "\(random.reproduce)")
-            #expect(try read.changes() == written.changes, "\(random.reproduce)")
+            #expect(firstDifference(try read.rawBody(), written.writer.body.bytes) == nil, "\(random.reproduce)")
+            #expect(firstDifference(try read.changes(), written.changes) == nil, "\(random.reproduce)")
         }
     }
 
@@ -40,7 +40,8 @@ import WALTestKit
         for compression in [Compression.none, .standard] {
             let segment = Segment(writer, context: context(&random), compression: compression)
             #expect(segment.header.blockCount == UInt32((length + 1 << 20 - 1) >> 20))
-            #expect(try Segment(verifying: segment.bytes).rawBody() == writer.body.bytes)
+            let read = try Segment(verifying: segment.bytes).rawBody()
+            #expect(firstDifference(read, writer.body.bytes) == nil)
         }
     }
 

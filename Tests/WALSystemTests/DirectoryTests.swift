@@ -1,7 +1,7 @@
 import Testing
 import WALFormat
 
-@testable import WALSystem
+import WALSystem
 
 @Suite struct DirectoryTests {
     @Test func rootIsOpenedThroughSymlink() throws {

@@ -1,7 +1,7 @@
 import Testing
 import WALFormat
 
-@testable import WALSystem
+import WALSystem
 
 @Suite struct FileSpaceTests {
     private let block: UInt64 = 1 << 20

@@ -67,7 +67,8 @@ import WALWire
                 switch type {
                 case .hello, .welcome, .refuse: 65_536
                 case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
-                case .segmentPart, .syncEntries, .want, .block: 1_052_672
+                case .segmentPart, .want, .block: 1_052_672
+                case .syncEntries: 50_335_744
                 case .request, .response: 16_777_216
                 }
             #expect(type.maxPayloadBytes == limit, "\(type)")
@@ -96,7 +97,7 @@ import WALWire
     @Test func largestContentFitsItsFrame() {
         // Fields before the bytes: 24 of a piece, 9 of entries, 22 of a block.
         #expect(24 + Limits.maxBlockBytes <= MessageType.segmentPart.maxPayloadBytes)
-        #expect(9 + Limits.maxBlockBytes <= MessageType.syncEntries.maxPayloadBytes)
+        #expect(9 + Int(Limits.maxSegmentRawBytes) <= MessageType.syncEntries.maxPayloadBytes)
         #expect(22 + Limits.maxChunkBytes <= MessageType.block.maxPayloadBytes)
         // 9 + 9 + 3 + 16 bytes a request.
         #expect(3 + Limits.maxWantBlocks * 37 <= MessageType.want.maxPayloadBytes)

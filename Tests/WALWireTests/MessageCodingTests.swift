@@ -68,6 +68,26 @@ import WALWire
                 == [1, 0, 2, 3] + [3, 0x6E, 0xC3, 0xA9] + historyBytes + u64(8) + positionBytes + u64(9))
     }
 
+    /// The examples of walship-protocol(7).
+    @Test func examplesOfTheManual() throws {
+        var hello = Samples.receiver
+        hello.partialBytes = 128
+        let welcome = Welcome(way: .stream, history: Samples.history, resumedBytes: 128)
+        let example =
+            bytes("4c00000001000000030000000000000001000200077265706c69636100112233")
+            + bytes("445566778899aabbccddeeff030000000000000003000000000000000a000000")
+            + bytes("00000000000000000000000a000000000000000a8000000000000000")
+        #expect(Message.hello(hello).frame(epoch: 3) == example)
+        #expect(
+            Message.welcome(welcome).frame(epoch: 3)
+                == bytes("1900000002000000030000000000000001") + historyBytes + u64(128))
+    }
+
+    private func bytes(_ digits: String) -> [UInt8] {
+        let digits = Array(digits)
+        return stride(from: 0, to: digits.count, by: 2).map { UInt8(String(digits[$0...$0 + 1]), radix: 16)! }
+    }
+
     @Test func welcome() {
         let welcome = Welcome(way: .everything, history: Samples.history, resumedBytes: 9)
         #expect(Message.welcome(welcome).payload == [3] + historyBytes + u64(9))

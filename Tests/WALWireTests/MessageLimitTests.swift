@@ -172,7 +172,7 @@ import WALWire
     }
 
     @Test func lengthsOfEntries() {
-        let limit = 1 << 20
+        let limit = 48 << 20
         #expect(throws: Never.self) { try Message(.syncEntries, entries(0, raw: UInt32(limit), stored: limit)) }
         #expect(throws: Never.self) { try Message(.syncEntries, entries(1, raw: UInt32(limit), stored: 5)) }
         for raw in [UInt32(limit) + 1, .max] {

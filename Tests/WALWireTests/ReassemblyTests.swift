@@ -165,6 +165,14 @@ import WALWire
         #expect(machine.kept().isEmpty)
     }
 
+    /// What was begun is the start of a later segment: the ones before it were lost after they came.
+    @Test func partOfAnotherNumberIsGivenUp() throws {
+        let kept = Array(segment.bytes[..<(try SmallLog.blockEnds(segment))[1]])
+        var machine = streaming(after: 0, partial: kept)
+        #expect(isRefused(take(&machine, segment.bytes[kept.count...], seq: 1)))
+        #expect(machine.kept().isEmpty)
+    }
+
     /// The sender ships another segment of this number than the one that was begun.
     @Test func senderMayBeginAnew() throws {
         let kept = Array(segment.bytes[..<(try SmallLog.blockEnds(segment))[1]])

@@ -269,6 +269,29 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
         }
     }
 
+    /// A segment may be longer than the window: its pieces count as they come, not when it is whole.
+    @Test func segmentLongerThanTheWindow() {
+        var sender = SenderState.streaming.machine
+        var receiver = ReceiverMachine(own: Samples.receiver, partial: [], now: start)
+        _ = receiver.received(.hello(Samples.sender), epoch: 3, now: start)
+        let welcome = Welcome(way: .stream, history: Samples.history, resumedBytes: 0)
+        _ = receiver.received(.welcome(welcome), epoch: 3, now: start)
+        let piece = [UInt8](repeating: 1, count: 1 << 20)
+        let total = 2 * window
+        var offset = 0
+        var isWhole = false
+        while offset < total {
+            ack(&sender, receiver.consumedBytes)
+            #expect(sender.canSend)
+            guard sender.canSend else { return }
+            let part = SegmentPart(seq: 11, offset: UInt64(offset), total: UInt64(total), bytes: piece)
+            sender.sent(bytes: piece.count, now: start)
+            isWhole = !receiver.received(.segmentPart(part), epoch: 3, now: start).isEmpty
+            offset += piece.count
+        }
+        #expect(isWhole && receiver.isStreaming)
+    }
+
     @Test func acksNeverCloseTheWindow() {
         var machine = SenderState.streaming.machine
         machine.sent(bytes: window + 5, now: start)

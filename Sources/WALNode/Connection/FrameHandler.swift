@@ -75,9 +75,8 @@ final class FrameHandler: ChannelInboundHandler {
             guard
                 let bytes = buffer.getBytes(at: buffer.readerIndex, length: FrameHeader.byteCount)
             else { return false }
-            let decoded = try bytes.withBytes { raw throws(FormatError) in try FrameHeader(decoding: raw) }
-            if isFirst, decoded.type != .hello {
-                throw FormatError.value(what: "first frame", UInt64(decoded.type.rawValue))
+            let decoded = try bytes.withBytes { [isFirst] raw throws(FormatError) in
+                try FrameHeader(decoding: raw, isFirst: isFirst)
             }
             header = decoded
             buffer.moveReaderIndex(forwardBy: FrameHeader.byteCount)

@@ -1,9 +1,18 @@
 import NIOCore
 import NIOPosix
 import WALFormat
+import WALWire
+
+/// Nobody is there to answer.
+private final class SilentRole: ConnectionRole {
+    func opened(_ connection: Connection) { connection.close(reason: nil) }
+    func received(_ message: Message, epoch: UInt64) {}
+    func tick() {}
+    func closed(reason: String?) {}
+}
 
 /// Listening and dialling. A role is made for each connection, on its event loop.
-final class Network: Sendable {
+package final class Network: Sendable {
     let group: MultiThreadedEventLoopGroup
 
     init() {
@@ -41,6 +50,24 @@ final class Network: Sendable {
             throw NodeError(.failed, "cannot listen on \(address): \(error)")
         } catch {
             throw NodeError(.failed, "host '\(address.host)' is unknown; check the name")
+        }
+    }
+
+    /// Throws what ``listen(_:_:)`` would, where a node is about to make its state folder: a start that is refused leaves
+    /// nothing behind. Where there is one, the node that may run for it is the better answer.
+    package static func checkListening(
+        on addresses: [Address], beforeMaking statePath: String?, for rootPath: String
+    ) async throws {
+        guard try !StateFolder.exists(rootPath: rootPath, statePath: statePath) else { return }
+        let network = Network()
+        do {
+            for address in addresses {
+                try await network.listen(address) { SilentRole() }.channel.close()
+            }
+            await network.shutDown()
+        } catch {
+            await network.shutDown()
+            throw error
         }
     }
 

@@ -101,6 +101,8 @@ private final class Exchange: Sendable {
 private final class ClientRole: ConnectionRole {
     private let exchange: Exchange
     private var connection: Connection?
+    private var opened: UInt64 = 0
+    private var isGreeted = false
 
     init(_ exchange: Exchange) {
         self.exchange = exchange
@@ -108,20 +110,26 @@ private final class ClientRole: ConnectionRole {
 
     func opened(_ connection: Connection) {
         self.connection = connection
+        opened = Clock.monotonicNanoseconds()
         let hello = Hello(role: .control, node: "", history: .none, promisedEpoch: 0, position: .start)
         connection.send(.hello(hello), epoch: 0)
     }
 
     func received(_ message: Message, epoch: UInt64) {
         switch message {
-        case .hello: if let connection { exchange.ready(connection) }
+        case .hello:
+            isGreeted = true
+            if let connection { exchange.ready(connection) }
         case .response(let bytes): exchange.finish(.success(bytes))
         case .refuse(let refusal): exchange.finish(.failure(NodeError(refusal)))
         default: break
         }
     }
 
-    func tick() {}
+    func tick() {
+        guard !isGreeted, Clock.monotonicNanoseconds() - opened > SenderMachine.handshakeNanoseconds else { return }
+        connection?.close(reason: "no hello within \(Limits.handshakeSeconds) s")
+    }
 
     func closed(reason: String?) {
         exchange.finish(.failure(NodeError(.failed, "the node closed the connection" + (reason.map { ": \($0)" } ?? ""))))

@@ -24,6 +24,9 @@ package struct ControlRequest: Codable, Sendable {
     package init(_ verb: Verb) {
         self.verb = verb
     }
+
+    /// Whatever a peer writes there, it is a time that a clock can hold.
+    var waitSeconds: Double { min(max(timeoutSeconds ?? 30, 0), 3_153_600_000) }
 }
 
 package struct ControlResponse: Codable, Sendable {
@@ -87,6 +90,16 @@ package struct NodeStatus: Codable, Sendable {
         package var firstSeq: UInt64
         package var lastSeq: UInt64
         package var bytes: UInt64
+
+        package init(
+            firstSeq: UInt64,
+            lastSeq: UInt64,
+            bytes: UInt64
+        ) {
+            self.firstSeq = firstSeq
+            self.lastSeq = lastSeq
+            self.bytes = bytes
+        }
     }
 
     package struct Replica: Codable, Sendable {
@@ -101,12 +114,48 @@ package struct NodeStatus: Codable, Sendable {
         package var lagBytes: UInt64?
         package var lagSeconds: Double?
         package var lastContactSeconds: Double?
+
+        package init(
+            name: String,
+            address: String,
+            state: String,
+            sentSeq: UInt64? = nil,
+            receivedSeq: UInt64? = nil,
+            durableSeq: UInt64? = nil,
+            appliedSeq: UInt64? = nil,
+            lagSegments: UInt64? = nil,
+            lagBytes: UInt64? = nil,
+            lagSeconds: Double? = nil,
+            lastContactSeconds: Double? = nil
+        ) {
+            self.name = name
+            self.address = address
+            self.state = state
+            self.sentSeq = sentSeq
+            self.receivedSeq = receivedSeq
+            self.durableSeq = durableSeq
+            self.appliedSeq = appliedSeq
+            self.lagSegments = lagSegments
+            self.lagBytes = lagBytes
+            self.lagSeconds = lagSeconds
+            self.lastContactSeconds = lastContactSeconds
+        }
     }
 
     package struct Upstream: Codable, Sendable {
         package var address: String
         package var state: String
         package var lastContactSeconds: Double?
+
+        package init(
+            address: String,
+            state: String,
+            lastContactSeconds: Double? = nil
+        ) {
+            self.address = address
+            self.state = state
+            self.lastContactSeconds = lastContactSeconds
+        }
     }
 
     /// What the first scan or sync has done so far.
@@ -115,6 +164,18 @@ package struct NodeStatus: Codable, Sendable {
         package var totalFiles: UInt64?
         package var bytes: UInt64
         package var totalBytes: UInt64?
+
+        package init(
+            files: UInt64,
+            totalFiles: UInt64? = nil,
+            bytes: UInt64,
+            totalBytes: UInt64? = nil
+        ) {
+            self.files = files
+            self.totalFiles = totalFiles
+            self.bytes = bytes
+            self.totalBytes = totalBytes
+        }
     }
 
     package var role: String
@@ -138,6 +199,50 @@ package struct NodeStatus: Codable, Sendable {
     package var notes: [String]
     package var pid: Int32?
     package var path: String
+
+    package init(
+        role: String,
+        node: String,
+        history: String? = nil,
+        epoch: UInt64,
+        position: PositionStatus,
+        state: String,
+        treeDigest: String,
+        log: Log,
+        replicas: [Replica],
+        upstream: Upstream? = nil,
+        appliedSeq: UInt64? = nil,
+        durableSeq: UInt64? = nil,
+        lagSegments: UInt64? = nil,
+        lagSeconds: Double? = nil,
+        objects: UInt64,
+        contentBytes: UInt64,
+        progress: Progress? = nil,
+        notes: [String],
+        pid: Int32? = nil,
+        path: String
+    ) {
+        self.role = role
+        self.node = node
+        self.history = history
+        self.epoch = epoch
+        self.position = position
+        self.state = state
+        self.treeDigest = treeDigest
+        self.log = log
+        self.replicas = replicas
+        self.upstream = upstream
+        self.appliedSeq = appliedSeq
+        self.durableSeq = durableSeq
+        self.lagSegments = lagSegments
+        self.lagSeconds = lagSeconds
+        self.objects = objects
+        self.contentBytes = contentBytes
+        self.progress = progress
+        self.notes = notes
+        self.pid = pid
+        self.path = path
+    }
 }
 
 extension NodeStatus {
@@ -212,7 +317,8 @@ package enum ControlJSON {
     package static func encode(_ value: some Encodable, pretty: Bool = false) throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
+        encoder.outputFormatting =
+            pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
         return Array(try encoder.encode(value))
     }
 

@@ -51,7 +51,7 @@ extension PrimaryNode: ControlService {
             throw NodeError(.notMet, "epoch \(wanted.epoch) is beyond this primary's epoch \(epoch)")
         }
         let count = request.replicas ?? 1
-        let seconds = request.timeoutSeconds ?? 30
+        let seconds = request.waitSeconds
         let replicas = replicas
         let outcome: Result<Int, NodeError> = await withCheckedContinuation { continuation in
             let once = Once(continuation)
@@ -99,7 +99,7 @@ extension PrimaryNode: ControlService {
             var replica = NodeStatus.Replica(
                 name: name, address: entry.address, state: entry.isLost ? "lost" : entry.state, sentSeq: entry.sent,
                 receivedSeq: entry.received, durableSeq: entry.durable, appliedSeq: entry.applied)
-            replica.lastContactSeconds = entry.lastContact.map { Double(now - $0) / 1e9 }
+            replica.lastContactSeconds = entry.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
             if let applied = entry.applied, applied > 0, applied <= end.seq { try addLag(&replica, applied, end) }
             list.append(replica)
         }

@@ -242,6 +242,7 @@ package final class PrimaryNode: Service {
     }
 
     private func startCapture() throws {
+        finished.captureBegins()
         _ = try WorkerThread.start(name: "capture", stackBytes: 8 << 20) { [self] in
             do {
                 guard let writer = writer.withLock({ $0.take() }) else { return }
@@ -281,7 +282,7 @@ final class Finish: Sendable {
     private struct State: Sendable {
         var result: Result<Void, NodeError>?
         var waiter: CheckedContinuation<Void, any Error>?
-        var isCaptureOver = false
+        var isCaptureOver = true
         var captureWaiter: CheckedContinuation<Void, Never>?
     }
 
@@ -307,6 +308,10 @@ final class Finish: Sendable {
             }
             if let result { continuation.resume(with: result.mapError { $0 as any Error }) }
         }
+    }
+
+    func captureBegins() {
+        state.withLock { $0.isCaptureOver = false }
     }
 
     func captureEnded(_ error: NodeError?) {

@@ -80,7 +80,7 @@ final class ReplicaRegistry: Sendable {
         let now = Clock.monotonicNanoseconds()
         return state.withLock { state in
             if let known = state.entries[hello.node], known.owner != nil, let last = known.lastContact,
-                now - last < SenderMachine.heartbeatNanoseconds * 2
+                now.elapsed(since: last) < SenderMachine.heartbeatNanoseconds * 2
             {
                 return false
             }

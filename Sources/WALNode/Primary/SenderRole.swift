@@ -156,11 +156,8 @@ final class SenderRole: PeerRole {
             while machine.canSend, connection.isWritable {
                 if current == nil {
                     guard let next = try cursor!.next() else { break }
-                    guard skipping < next.length else {
-                        connection.close(reason: "the replica holds more of segment \(next.header.seq) than there is")
-                        return
-                    }
-                    current = (next, skipping)
+                    // Holding that much it holds a part of another segment.
+                    current = (next, skipping < next.length ? skipping : 0)
                     skipping = 0
                 }
                 try sendPiece(connection)

@@ -55,7 +55,7 @@ extension ReplicaNode: ControlService {
         if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
             throw NodeError(.diverged, "\(request.position ?? "") is not on this history, which has \(own) there")
         }
-        let seconds = request.timeoutSeconds ?? 30
+        let seconds = request.waitSeconds
         guard await waitApplied(wanted.seq, seconds: seconds) else {
             throw NodeError(
                 .notMet, "\(nodeFile.node) has applied \(snapshot.applied.short), not yet \(wanted.epoch):\(wanted.seq), "
@@ -71,7 +71,7 @@ extension ReplicaNode: ControlService {
         let file = nodeFile
         let catalogState = try catalog.state()
         let now = Clock.monotonicNanoseconds()
-        let contact = state.lastContact.map { Double(now - $0) / 1e9 }
+        let contact = state.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
         var status = NodeStatus(
             role: file.role.rawValue, node: file.node, history: file.history, epoch: file.epoch,
             position: PositionStatus(state.applied), state: state.phase.rawValue,

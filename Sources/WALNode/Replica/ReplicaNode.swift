@@ -86,9 +86,18 @@ package final class ReplicaNode: Service {
         initial.durable = writer.durableEnd
         initial.applied = position
         initial.incompleteFrontier = position.seq
+        // Which of these have content outside of the log is not looked up: it is known when they are applied.
+        if writer.end.seq > position.seq { initial.external = Array(position.seq + 1...writer.end.seq) }
         initial.isEmpty = position.seq == 0
         state = Monitor(initial)
         self.writer = Mutex(writer)
+    }
+
+    /// Throws what would keep ``init(_:logger:)`` from taking the directory, and makes nothing.
+    static func check(_ settings: ReplicaSettings) throws {
+        try checkDirectory(
+            try StateFolder.openRoot(settings.rootPath),
+            try StateFolder.existingNode(rootPath: settings.rootPath, statePath: settings.statePath), settings)
     }
 
     private static func checkDirectory(_ root: Directory, _ found: NodeFile?, _ settings: ReplicaSettings) throws {
@@ -171,6 +180,7 @@ package final class ReplicaNode: Service {
         let worker = LogWorker(node: self)
         logWorker.withLock { $0 = worker }
         workersLeft.withLock { $0 = 2 }
+        finished.captureBegins()
         _ = try WorkerThread.start(name: "log") { [self] in
             do {
                 if let writer = writer.withLock({ $0.take() }) { try worker.run(writer) }
@@ -231,9 +241,8 @@ package final class ReplicaNode: Service {
         state.signalAll()
         for check in checks { check.done(.failure(NodeError(.failed, "the node is stopping"))) }
         // What has come is logged before the end; it was paid for.
-        let worker = logWorker.withLock { $0 }
-        worker?.queue.close()
-        if worker != nil { await finished.waitForCapture() }
+        logWorker.withLock { $0 }?.queue.close()
+        await finished.waitForCapture()
         await network.shutDown()
         do { try catalog.close() } catch { logger.warning("\(error)") }
     }
@@ -301,23 +310,25 @@ package final class ReplicaNode: Service {
         }
     }
 
-    /// `done` when all that came over it is in the log and no sync of it is under way.
+    /// `done` when no sync of it is under way and all that came over it is in the log.
     func detach(_ link: Link, done: @escaping @Sendable () -> Void) {
         let barrier: @Sendable () -> Void = { [self] in
-            state.withLock { state in
+            update { state in
                 if state.phase == .streaming || state.phase == .syncing { state.phase = .connecting }
                 state.link = nil
             }
-            state.signalAll()
             done()
         }
-        let isQueued = logWorker.withLock { $0 }?.queue.put(
-            .barrier { [self] in
-                // A sync sees that its parts end, and ends.
-                _ = state.wait { $0.session == nil || $0.isStopping ? true : nil }
-                barrier()
-            })
-        if isQueued != true { barrier() }
+        let queueBarrier: @Sendable () -> Void = { [self] in
+            if logWorker.withLock({ $0 })?.queue.put(.barrier(barrier)) != true { barrier() }
+        }
+        // A sync sees that its parts end, and ends. The log thread must not wait for it: the sync may wait for the log.
+        let isSyncing = state.withLock { state in
+            guard state.session != nil, !state.isStopping else { return false }
+            state.afterSession = queueBarrier
+            return true
+        }
+        if !isSyncing { queueBarrier() }
     }
 
     var link: Link? { state.withLock { $0.link } }
@@ -359,7 +370,12 @@ package final class ReplicaNode: Service {
     }
 
     func end(_ session: SyncSession) {
-        update { if $0.session === session { $0.session = nil } }
+        let after: (@Sendable () -> Void)? = state.update { state in
+            guard state.session === session else { return nil }
+            state.session = nil
+            return state.afterSession.take()
+        }
+        after?()
     }
 
     func refused(_ refusal: Refusal) {
@@ -410,6 +426,7 @@ package final class ReplicaNode: Service {
             state.received = end
             state.durable = end
             state.consumedBytes += bytes
+            state.external += segments.filter { $0.header.flags.contains(.external) }.map(\.header.seq)
         }
         sendAck()
     }
@@ -424,6 +441,7 @@ package final class ReplicaNode: Service {
                 return
             }
             state.applied = position
+            state.external.removeAll { $0 <= position.seq }
             state.isEmpty = false
             if state.phase == .syncing, state.session == nil, state.link != nil { state.phase = .streaming }
         }
@@ -439,7 +457,10 @@ package final class ReplicaNode: Service {
 
     func resetLog(to position: Position) throws {
         let result = Monitor<Result<Void, NodeError>?>(nil)
-        _ = logWorker.withLock { $0 }?.queue.put(.reset(position) { outcome in result.update { $0 = outcome } })
+        let isQueued = logWorker.withLock { $0 }?.queue.put(
+            .reset(position) { outcome in result.update { $0 = outcome } })
+        // The node stops. The next start finds the catalog ahead of the log and begins the log anew there.
+        guard isQueued == true else { throw ApplyError.interrupted }
         let outcome: Result<Void, NodeError>? = result.wait { $0 }
         try outcome?.get()
         update { state in

@@ -20,8 +20,9 @@ struct ReplicaState: Sendable {
     /// Nothing is here yet: the first sync brings everything.
     var isEmpty = true
     var needsSync = false
-    /// Segments at and after this one wait for content that is not on this disk yet, so they are not durable.
-    var firstIncomplete: UInt64?
+    /// Segments of the log that are not applied and whose content may not be on this disk yet, in order: from the first
+    /// of them on nothing is durable.
+    var external: [UInt64] = []
     /// Bytes of segments and of syncs taken off the present connection.
     var consumedBytes: UInt64 = 0
     var syncFiles: UInt64 = 0
@@ -39,10 +40,12 @@ struct ReplicaState: Sendable {
     var isStopping = false
     /// Work for the apply thread beside segments.
     var session: SyncSession?
+    /// What a connection that was lost in the midst of a sync still has to do when that has ended.
+    var afterSession: (@Sendable () -> Void)?
     var checks: [CheckRequest] = []
 
     var ack: Ack {
-        let limit = firstIncomplete.map { $0 - 1 } ?? .max
+        let limit = external.first.map { $0 - 1 } ?? .max
         return Ack(
             received: received.seq, durable: min(durable.seq, limit), applied: applied.seq,
             consumedBytes: consumedBytes, isSyncing: phase == .syncing || needsSync || session != nil,

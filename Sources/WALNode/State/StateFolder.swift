@@ -22,22 +22,39 @@ package final class StateFolder: Sendable {
         prepare: (_ root: Directory, _ existing: NodeFile?) throws -> Void
     ) throws {
         self.rootPath = rootPath
-        path = statePath ?? rootPath + (rootPath.hasSuffix("/") ? "" : "/") + Self.defaultName
+        path = Self.path(rootPath: rootPath, statePath: statePath)
         root = try Self.openRoot(rootPath)
         let existed = try Self.exists(path)
         if existed {
             directory = try Self.open(path, for: root, rootPath)
-            lock = try LockFile(directory, path: path, rootPath: rootPath, command: command)
+            lock = try LockFile(directory, rootPath: rootPath)
             try prepare(root, try NodeFile.load(from: directory, path: path))
+            try lock.sign(command: command)
         } else {
             try prepare(root, nil)
             directory = try Self.make(path, root: root, rootPath: rootPath)
-            lock = try LockFile(directory, path: path, rootPath: rootPath, command: command)
+            lock = try LockFile(directory, rootPath: rootPath)
+            try lock.sign(command: command)
         }
         log = try Self.subfolder(directory, Name("log"))
         staging = try Self.subfolder(directory, Name("staging"))
         quarantine = try Self.subfolder(directory, Name("quarantine"))
         try directory.sync()
+    }
+
+    /// What is in the state folder of a tree, without a lock and without making anything; nil when there is none.
+    package static func existingNode(rootPath: String, statePath: String?) throws -> NodeFile? {
+        let path = Self.path(rootPath: rootPath, statePath: statePath)
+        guard try exists(path) else { return nil }
+        return try NodeFile.load(from: try Directory.open(path: path), path: path)
+    }
+
+    package static func exists(rootPath: String, statePath: String?) throws -> Bool {
+        try exists(path(rootPath: rootPath, statePath: statePath))
+    }
+
+    private static func path(rootPath: String, statePath: String?) -> String {
+        statePath ?? rootPath + (rootPath.hasSuffix("/") ? "" : "/") + defaultName
     }
 
     package var catalogPath: String { path + "/catalog.sqlite" }
@@ -140,7 +157,7 @@ package final class StateFolder: Sendable {
 private final class LockFile: Sendable {
     private let file: File
 
-    init(_ directory: Directory, path: String, rootPath: String, command: String) throws {
+    init(_ directory: Directory, rootPath: String) throws {
         let name = Name("lock")
         let file = try directory.createFile(name, exclusive: false)
         guard try file.lockExclusive() else {
@@ -149,8 +166,11 @@ private final class LockFile: Sendable {
             let who = holder.split(separator: "\n").first.map(String.init) ?? "another process"
             throw NodeError(.failed, "\(rootPath) is in use by \(who); stop it first")
         }
+        self.file = file
+    }
+
+    func sign(command: String) throws {
         try file.truncate(to: 0)
         try file.write(Array("\(command) (pid \(ProcessFacts.processID))\n".utf8), at: 0)
-        self.file = file
     }
 }

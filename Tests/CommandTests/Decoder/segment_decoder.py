@@ -121,7 +121,7 @@ def decode_header(data):
     require(not flags & 1 or entries == raw_bytes == 0, "header: entries of a baseline")
     return {
         "version": version,
-        "flags": [name for bit, name in ((1, "baseline"), (2, "fuzzy")) if flags & bit],
+        "flags": [name for bit, name in ((1, "baseline"), (2, "fuzzy"), (4, "external")) if flags & bit],
         "history": history,
         "epoch": epoch,
         "seq": seq,

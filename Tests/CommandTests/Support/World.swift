@@ -1,0 +1,154 @@
+import Foundation
+import Glibc
+import Testing
+import WALSystem
+import WALTestKit
+
+/// A scratch folder, and everything that a test has started: all of it is gone when the test ends, however it ends.
+final class World {
+    let path: String
+    private var children: [Child] = []
+    private var mounts: [String] = []
+    private var proxies: [Proxy] = []
+    private var peers: [RawPeer] = []
+    private var count = 0
+
+    static let isRoot = geteuid() == 0
+    /// The commands lie beside the test program.
+    static let programs: String = {
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        return own.split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 }
+    }()
+
+    init() throws {
+        path = try #require(mkdtemp(strdup("/tmp/walcommand-XXXXXX")).map { String(cString: $0) })
+        // Other users are to reach what is inside.
+        chmod(path, 0o755)
+    }
+
+    func end() {
+        for child in children {
+            child.signal(SIGCONT)
+            child.signal(SIGKILL)
+            _ = try? child.wait()
+        }
+        for peer in peers { peer.close() }
+        for proxy in proxies { proxy.stop() }
+        for mount in mounts.reversed() { _ = try? run("umount", "-l", mount) }
+        _ = try? FileManager.default.removeItem(atPath: path)
+    }
+
+    func folder(_ name: String) throws -> String {
+        let folder = path + "/" + name
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        return folder
+    }
+
+    // MARK: Processes
+
+    /// `program` is one of the suite's, or one of the system's.
+    func start(_ program: String, _ arguments: [String], error: String? = nil) throws -> Child {
+        count += 1
+        let isOurs = ["walship", "walrecv", "walctl"].contains(program)
+        let child = try Child(
+            isOurs ? World.programs + "/" + program : program, arguments, outputBase: "\(path)/\(count)-output",
+            error: error)
+        children.append(child)
+        return child
+    }
+
+    /// Runs it to its end.
+    @discardableResult
+    func run(_ program: String, _ arguments: [String], seconds: Double = 120) throws -> Outcome {
+        let child = try start(program, arguments)
+        let status = try child.wait(seconds: seconds)
+        children.removeAll { $0 === child }
+        return Outcome(command: child.command, status: status, output: child.output, errors: child.errors)
+    }
+
+    @discardableResult
+    func run(_ program: String, _ arguments: String...) throws -> Outcome {
+        try run(program, arguments)
+    }
+
+    /// Runs what must succeed and returns its output without the last line's end.
+    @discardableResult
+    func must(_ program: String, _ arguments: String..., seconds: Double = 120) throws -> String {
+        let outcome = try run(program, arguments, seconds: seconds)
+        guard outcome.status == 0 else { throw Failed("\(outcome)") }
+        return outcome.output.trimmingCharacters(in: .newlines)
+    }
+
+    // MARK: Network and mounts
+
+    func proxy(to port: Int) throws -> Proxy {
+        let proxy = try Proxy(to: port)
+        proxies.append(proxy)
+        return proxy
+    }
+
+    func peer(_ port: Int) throws -> RawPeer {
+        let peer = try RawPeer(port: port)
+        peers.append(peer)
+        return peer
+    }
+
+    /// A file system of its own, of `megabytes`, mounted in the scratch folder.
+    func mountTmpfs(_ name: String, megabytes: Int) throws -> String {
+        let folder = try folder(name)
+        try must("mount", "-t", "tmpfs", "-o", "size=\(megabytes)m", "tmpfs", folder)
+        mounts.append(folder)
+        return folder
+    }
+
+    func mountExt4(_ name: String, megabytes: Int) throws -> String {
+        let folder = try folder(name)
+        let image = "\(path)/\(name).img"
+        try must("truncate", "-s", "\(megabytes)M", image)
+        try must("mkfs.ext4", "-q", "-m", "0", image)
+        try must("mount", "-o", "loop", image, folder)
+        mounts.append(folder)
+        try must("rmdir", folder + "/lost+found")
+        return folder
+    }
+}
+
+struct Outcome: CustomStringConvertible {
+    var command: String
+    var status: Int32
+    var output: String
+    var errors: String
+
+    var lines: [Substring] { output.split(separator: "\n") }
+    var errorLines: [Substring] { errors.split(separator: "\n") }
+    var description: String { "\(command): exit \(status)\n\(output)\(errors)" }
+}
+
+/// Runs a test in a world of its own.
+func withWorld(_ body: (World) throws -> Void) throws {
+    let world = try World()
+    defer { world.end() }
+    try body(world)
+}
+
+/// A port that nobody listens on.
+func freePort() throws -> Int {
+    let listener = try Socket.listening(port: 0)
+    defer { close(listener.descriptor) }
+    return listener.port
+}
+
+/// Everything a person could see of a folder: names, kinds, sizes, modes, owners, times, and what files hold.
+func listing(_ path: String) throws -> [String] {
+    var lines: [String] = []
+    let names = try FileManager.default.subpathsOfDirectory(atPath: path).sorted()
+    for name in [""] + names {
+        var status = stat()
+        guard lstat(path + "/" + name, &status) == 0 else { continue }
+        var line = "\(name) \(String(status.st_mode, radix: 8)) \(status.st_uid) \(status.st_size) "
+        line += "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+        if status.st_mode & S_IFMT == S_IFREG { line += " \(try bytes(ofFile: path + "/" + name).hashValue)" }
+        lines.append(line)
+    }
+    return lines
+}
