@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -498,4 +499,10 @@ int cl_duplicate(int descriptor)
 {
     int result = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
     return result < 0 ? -errno : result;
+}
+
+void cl_allocator_keep(size_t keep)
+{
+    mallopt(M_MMAP_THRESHOLD, (int)keep);
+    mallopt(M_TRIM_THRESHOLD, (int)keep);
 }

@@ -91,6 +91,8 @@ struct cl_space {
 int cl_descriptor_space(int descriptor, struct cl_space *space);
 /* A second descriptor of the same open file, closed on exec. */
 int cl_duplicate(int descriptor);
+/* Lets the allocator keep blocks of up to `keep` bytes, and `keep` bytes of free memory, for the next use. */
+void cl_allocator_keep(size_t keep);
 int cl_random(void *buffer, size_t length);
 int64_t cl_realtime_nanoseconds(void);
 uint64_t cl_monotonic_nanoseconds(void);

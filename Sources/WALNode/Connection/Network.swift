@@ -1,6 +1,7 @@
 import NIOCore
 import NIOPosix
 import WALFormat
+import WALSystem
 import WALWire
 
 /// Nobody is there to answer.
@@ -16,7 +17,13 @@ package final class Network: Sendable {
     let group: MultiThreadedEventLoopGroup
 
     init() {
+        Allocator.keepBuffers()
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    }
+
+    /// Small for a heartbeat, up to a frame's size for a stream.
+    private static var receiveAllocator: any RecvByteBufferAllocator {
+        AdaptiveRecvByteBufferAllocator(minimum: 2048, initial: 16 << 10, maximum: 1 << 20)
     }
 
     private static func setUp(
@@ -37,6 +44,7 @@ package final class Network: Sendable {
                 .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
                 .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
                 .childChannelOption(.writeBufferWaterMark, value: .init(low: 1 << 20, high: 4 << 20))
+                .childChannelOption(.recvAllocator, value: Self.receiveAllocator)
                 .childChannelInitializer { Self.setUp($0, makeRole) }
                 .bind(host: address.host, port: address.port).get()
             return (channel, Address(host: address.host, port: channel.localAddress?.port ?? address.port))
@@ -104,6 +112,7 @@ package final class Network: Sendable {
         ClientBootstrap(group: group)
             .connectTimeout(.seconds(Int64(Limits.handshakeSeconds)))
             .channelOption(.writeBufferWaterMark, value: .init(low: 1 << 20, high: 4 << 20))
+            .channelOption(.recvAllocator, value: Self.receiveAllocator)
             .channelInitializer { Self.setUp($0, makeRole) }
     }
 
