@@ -42,6 +42,8 @@ struct Fold {
     var restamped: Set<ObjectID> = []
     var missing: [ObjectID: [MissingBlock]] = [:]
     private var before: [ObjectID: ObjectRow] = [:]
+    /// Tasks that copy from an object, which must be written before that is dropped.
+    private var readers: [ObjectID: [ObjectID]] = [:]
 
     let catalog: CatalogTransaction
 
@@ -76,6 +78,9 @@ struct Fold {
             try catalog.unbind(place)
         case .drop(let object):
             guard object != .root else { throw ApplyError.mismatch(seq: seq, "the root is dropped") }
+            for reader in readers.removeValue(forKey: object) ?? [] where reader != object && tasks[reader] != nil {
+                try stage(&self, reader)
+            }
             _ = try remember(object)
             try rememberPlaces(object)
             try catalog.drop(object)
@@ -121,6 +126,7 @@ struct Fold {
         let content: FileContent? = if case .file(let content) = body { content } else { nil }
         if tasks[object] == nil { taskOrder.append(object) }
         tasks[object] = Task(row: row, content: content, set: set, before: old)
+        for source in content?.sources ?? [] { readers[source.object, default: []].append(object) }
         self.metadata.remove(object)
     }
 

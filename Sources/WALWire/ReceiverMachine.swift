@@ -64,6 +64,14 @@ package struct ReceiverMachine: Sendable {
 
     package var isStreaming: Bool { if case .streaming = state { true } else { false } }
 
+    /// The handshake is done, and acknowledgements mean something.
+    package var isOpen: Bool {
+        switch state {
+        case .awaitingHello, .awaitingWelcome, .closed: false
+        default: true
+        }
+    }
+
     package mutating func received(_ message: Message, epoch frameEpoch: UInt64, now: UInt64) -> [Action] {
         heard(now: now)
         switch (state, message) {

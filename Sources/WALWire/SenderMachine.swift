@@ -67,9 +67,10 @@ package struct SenderMachine: Sendable {
     package var isStreaming: Bool { if case .streaming = state { true } else { false } }
 
     /// Room for another piece: what is not consumed stays below the window, but one piece may always be under way.
-    package var canSend: Bool {
-        sentBytes - consumedBytes < UInt64(Limits.sendWindowBytes)
-    }
+    package var canSend: Bool { inFlightBytes < UInt64(Limits.sendWindowBytes) }
+
+    /// Bytes that were sent and that the receiver has not consumed.
+    package var inFlightBytes: UInt64 { sentBytes - consumedBytes }
 
     /// A frame was sent. `bytes` is what the receiver will count as consumed: the bytes of the segment, entries or block
     /// in it, without its header and fields; 0 for all other frames.

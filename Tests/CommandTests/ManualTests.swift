@@ -227,9 +227,9 @@ private struct ManualPage {
 
     /// `Fl -name` is `--name`, `Fl h` is `-h`; `Fl h | -help` is both.
     private static func flags(_ line: Substring) -> [String] {
-        let words = line.split(separator: " ")
+        let words = line.drop { $0 == "." }.split(separator: " ")
         return words.indices.dropFirst().compactMap { index in
-            let isFlag = words[index - 1] == "Fl" || (words[index - 1] == "|" && words[index].hasPrefix("-"))
+            let isFlag = words[index - 1] == "Fl" || words[index - 1] == "|"
             return isFlag ? "-" + words[index] : nil
         }
     }

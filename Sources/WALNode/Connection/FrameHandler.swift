@@ -7,6 +7,8 @@ import WALWire
 protocol ConnectionRole: AnyObject {
     func opened(_ connection: Connection)
     func received(_ message: Message, epoch: UInt64)
+    /// Some bytes came, be they a whole frame or not: the peer lives.
+    func heard()
     /// About once a second.
     func tick()
     /// More can be written after ``Connection/isWritable`` was false.
@@ -17,6 +19,7 @@ protocol ConnectionRole: AnyObject {
 
 extension ConnectionRole {
     func writable() {}
+    func heard() {}
 }
 
 /// Bytes → frames → messages for one connection. Reads no more into memory than the limit of the frame at hand, and
@@ -54,6 +57,7 @@ final class FrameHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var more = unwrapInboundIn(data)
+        role.heard()
         if buffer.readableBytes == 0 {
             buffer = more
         } else {
@@ -64,7 +68,9 @@ final class FrameHandler: ChannelInboundHandler {
             while try readFrame() {}
         } catch {
             failure = "\(error)"
-            connection?.send(.refuse(Refusal(.malformed, "\(error)")), epoch: 0)
+            var code = Refusal.Code.malformed
+            if case FormatError.version = error { code = .version }
+            connection?.send(.refuse(Refusal(code, "\(error)")), epoch: 0)
             context.close(promise: nil)
         }
     }

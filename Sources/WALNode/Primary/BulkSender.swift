@@ -15,8 +15,10 @@ final class BulkSender: Sendable {
     }
 
     private struct Credit: Sendable {
-        var sent: UInt64 = 0
-        var consumed: UInt64 = 0
+        /// Bytes on the connection, of the log too, that the receiver has not worked on.
+        var inFlight: UInt64 = 0
+        /// Handed to the event loop and not counted there yet.
+        var handed: UInt64 = 0
         var isStopped = false
     }
 
@@ -25,14 +27,14 @@ final class BulkSender: Sendable {
     private let logger: Logger
     private let jobs = BoundedQueue<Job>(maxCount: 1024)
     private let credit = Monitor(Credit())
-    /// On the event loop, with the bytes of what was just written.
-    private let sent: @Sendable (Int) -> Void
+    /// On the event loop, with the bytes of what is written; returns what is in flight with them.
+    private let sent: @Sendable (Int) -> UInt64
 
     /// The peer is another host: the network is the slow part, and compression may pay.
     private var compresses: Bool { !connection.isLoopback && node.settings.compression != .none }
 
     init(
-        node: PrimaryNode, connection: Connection, logger: Logger, sent: @escaping @Sendable (Int) -> Void
+        node: PrimaryNode, connection: Connection, logger: Logger, sent: @escaping @Sendable (Int) -> UInt64
     ) {
         self.node = node
         self.connection = connection
@@ -54,8 +56,8 @@ final class BulkSender: Sendable {
         if !jobs.put(.answer(requests)) { connection.closeFromOutside(reason: "too many requests") }
     }
 
-    func consumed(_ bytes: UInt64) {
-        credit.update { $0.consumed = max($0.consumed, bytes) }
+    func inFlight(_ bytes: UInt64) {
+        credit.update { $0.inFlight = bytes }
     }
 
     func stop() {
@@ -86,16 +88,21 @@ final class BulkSender: Sendable {
     private func send(_ message: Message, bytes: Int) throws {
         let mayGoOn: Bool? = credit.wait { credit in
             if credit.isStopped { return false }
-            guard credit.sent - min(credit.sent, credit.consumed) < UInt64(Limits.sendWindowBytes) else { return nil }
-            credit.sent += UInt64(bytes)
+            guard credit.inFlight + credit.handed < UInt64(Limits.sendWindowBytes) else { return nil }
+            credit.handed += UInt64(bytes)
             return true
         }
         guard mayGoOn == true else { throw Stopped() }
         let frame = message.frame(epoch: node.epoch)
         let connection = connection
         let sent = sent
+        let credit = credit
         connection.eventLoop.execute {
-            sent(bytes)
+            let inFlight = sent(bytes)
+            credit.withLock { credit in
+                credit.handed -= UInt64(bytes)
+                credit.inFlight = inFlight
+            }
             connection.write(frame)
         }
     }

@@ -28,7 +28,8 @@ final class SenderRole: PeerRole {
 
     /// Pieces below this are read and sent together; above, the kernel sends from the file.
     private static let regionBytes: UInt64 = 128 << 10
-    private static let pieceBytes: UInt64 = 1 << 20
+    /// Small enough that a slow line still says something every few seconds.
+    private static let pieceBytes: UInt64 = 256 << 10
 
     init(node: PrimaryNode, ended: (@Sendable (String) -> Void)? = nil) {
         self.node = node
@@ -67,6 +68,10 @@ final class SenderRole: PeerRole {
                 node.standing(of: position)
             })
         pump()
+    }
+
+    func heard() {
+        machine.heard(now: Clock.monotonicNanoseconds())
     }
 
     func tick() {
@@ -113,7 +118,7 @@ final class SenderRole: PeerRole {
     }
 
     private func progress(_ ack: Ack) {
-        bulk?.consumed(ack.consumedBytes)
+        bulk?.inFlight(machine.inFlightBytes)
         let isStreaming = machine.isStreaming
         update { entry in
             entry.received = ack.received
@@ -206,6 +211,7 @@ final class SenderRole: PeerRole {
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
         bulk = BulkSender(node: node, connection: connection, logger: logger) { bytes in
             bound.value.machine.sent(bytes: bytes, now: Clock.monotonicNanoseconds())
+            return bound.value.machine.inFlightBytes
         }
         return bulk
     }

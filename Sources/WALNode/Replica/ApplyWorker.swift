@@ -126,9 +126,9 @@ final class ApplyWorker {
                 node.waitForLink()
             } catch let error as ApplyError {
                 guard case .lost = error else { throw error }
-                // Somebody took it away: found and healed like any other drift.
+                // Somebody took it away: found and healed like any other drift. A hidden tree was read again already.
                 logger.warning("\(error)")
-                try checkAtStart()
+                if !applier.isHidden { try checkAtStart() }
                 node.dropLink("the replica must reconcile")
             } catch let error as SystemError where error.isNoSpace {
                 node.stall("\(error)")
@@ -194,7 +194,12 @@ final class ApplyWorker {
     // MARK: Sync
 
     private func sync(_ session: SyncSession) throws {
-        defer { node.end(session) }
+        var isDone = false
+        defer {
+            // A sync that failed is asked for again by the next connection.
+            if !isDone { session.link.connection.closeFromOutside(reason: "the sync did not come to its end") }
+            node.end(session)
+        }
         guard case .begin(let begin)? = session.parts.take() else { throw ApplyError.interrupted }
         node.update {
             $0.phase = .syncing
@@ -214,6 +219,7 @@ final class ApplyWorker {
             $0.needsSync = false
         }
         try settle()
+        isDone = true
         logger.info("tree is at \(begin.position.short)")
         session.finished(begin.position)
     }
@@ -322,7 +328,13 @@ final class ApplyWorker {
         }
         // Before the tree is at a position of it: a position without its history could go on with another.
         try node.adoptHistory(of: session.sender)
-        try applier.apply([set], blocks: blocks)
+        do {
+            try applier.apply([set], blocks: blocks)
+        } catch {
+            // What was written went straight to its names, and the catalog does not know it.
+            if applier.isHidden { try indexHidden() }
+            throw error
+        }
         if applier.isHidden {
             try applier.show(
                 at: node.folder.root, position: begin.position, treeDigest: begin.treeDigest,

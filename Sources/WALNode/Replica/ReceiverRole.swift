@@ -19,6 +19,9 @@ final class ReceiverRole: PeerRole {
 
     /// More than this of a sender's data waiting to be worked on is a sender that ignores the window.
     private static let maxWaitingBytes = 64 << 20
+    /// The window moves on at least every so many bytes.
+    private static let acknowledgeBytes: UInt64 = 4 << 20
+    private var acknowledgedBytes: UInt64 = 0
 
     init(node: ReplicaNode, ended: (@Sendable (String) -> Void)? = nil) {
         self.node = node
@@ -36,7 +39,10 @@ final class ReceiverRole: PeerRole {
 
     private func begin(_ connection: Connection) {
         self.connection = connection
-        let link = Link(connection: connection, epoch: node.promisedEpoch)
+        let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
+        let link = Link(connection: connection, epoch: node.promisedEpoch) {
+            connection.eventLoop.execute { bound.value.acknowledge() }
+        }
         guard node.attach(link) else {
             connection.send(
                 .refuse(Refusal(.busy, "the replica is connected to another primary")), epoch: node.promisedEpoch)
@@ -53,11 +59,40 @@ final class ReceiverRole: PeerRole {
         guard machine != nil else { return }
         node.heard(connection?.peerAddress)
         perform(machine!.received(message, epoch: epoch, now: Clock.monotonicNanoseconds()))
+        // A segment may be larger than the window, so its pieces are acknowledged before it is whole.
+        if consumedBytes > acknowledgedBytes + Self.acknowledgeBytes { acknowledge() }
+    }
+
+    func heard() {
+        machine?.heard(now: Clock.monotonicNanoseconds())
     }
 
     func tick() {
         guard machine != nil else { return }
-        perform(machine!.tick(now: Clock.monotonicNanoseconds()) { node.ack() })
+        // Made first: it asks the machine, which is being changed while it asks for this.
+        let ack = ack()
+        perform(machine!.tick(now: Clock.monotonicNanoseconds()) { ack })
+    }
+
+    /// What was taken off the connection, less what waits for the threads that work on it.
+    private var consumedBytes: UInt64 {
+        let waiting = node.waitingBytes + (session?.parts.cost ?? 0) + (link?.blocks.cost ?? 0)
+        let taken = machine?.consumedBytes ?? 0
+        return taken - min(taken, UInt64(waiting))
+    }
+
+    private func ack() -> Ack {
+        var ack = node.ack()
+        ack.consumedBytes = consumedBytes
+        return ack
+    }
+
+    private func acknowledge() {
+        guard machine?.isOpen == true, let connection else { return }
+        let ack = ack()
+        acknowledgedBytes = ack.consumedBytes
+        connection.send(.ack(ack), epoch: node.promisedEpoch)
+        machine?.sent(now: Clock.monotonicNanoseconds())
     }
 
     func closed(reason: String?) {
@@ -113,9 +148,9 @@ final class ReceiverRole: PeerRole {
 
     private func welcomed(_ welcome: Welcome, _ sender: Hello) {
         guard let link, let connection else { return }
-        if sender.promisedEpoch > node.promisedEpoch {
+        if let epoch = machine?.epoch, epoch > node.promisedEpoch {
             do {
-                try node.promise(epoch: sender.promisedEpoch)
+                try node.promise(epoch: epoch)
             } catch {
                 connection.close(reason: "\(error)")
                 return

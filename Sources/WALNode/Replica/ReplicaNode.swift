@@ -305,7 +305,7 @@ package final class ReplicaNode: Service {
         state.withLock { state in
             guard state.link == nil, !state.isStopping else { return false }
             state.link = link
-            state.consumedBytes = 0
+            state.workedBytes = 0
             return true
         }
     }
@@ -401,8 +401,7 @@ package final class ReplicaNode: Service {
     func ack() -> Ack { state.withLock { $0.ack } }
 
     private func sendAck() {
-        let (link, ack) = state.withLock { ($0.link, $0.ack) }
-        link?.send(.ack(ack))
+        link?.acknowledge()
     }
 
     var waitingBytes: Int { logWorker.withLock { $0 }?.queue.cost ?? 0 }
@@ -414,9 +413,9 @@ package final class ReplicaNode: Service {
     /// Content of a sync was worked on; the sender may send as much again.
     func consume(_ bytes: UInt64) {
         let isDue = state.withLock { state in
-            let before = state.consumedBytes
-            state.consumedBytes += bytes
-            return before >> 20 != state.consumedBytes >> 20
+            let before = state.workedBytes
+            state.workedBytes += bytes
+            return before >> 20 != state.workedBytes >> 20
         }
         if isDue { sendAck() }
     }
@@ -425,7 +424,6 @@ package final class ReplicaNode: Service {
         update { state in
             state.received = end
             state.durable = end
-            state.consumedBytes += bytes
             state.external += segments.filter { $0.header.flags.contains(.external) }.map(\.header.seq)
         }
         sendAck()

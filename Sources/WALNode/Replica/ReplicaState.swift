@@ -23,8 +23,8 @@ struct ReplicaState: Sendable {
     /// Segments of the log that are not applied and whose content may not be on this disk yet, in order: from the first
     /// of them on nothing is durable.
     var external: [UInt64] = []
-    /// Bytes of segments and of syncs taken off the present connection.
-    var consumedBytes: UInt64 = 0
+    /// Bytes of syncs that were worked on; every MiB of them is acknowledged.
+    var workedBytes: UInt64 = 0
     var syncFiles: UInt64 = 0
     var syncTotalFiles: UInt64 = 0
     var syncBytes: UInt64 = 0
@@ -44,11 +44,12 @@ struct ReplicaState: Sendable {
     var afterSession: (@Sendable () -> Void)?
     var checks: [CheckRequest] = []
 
+    /// All but what the connection itself knows: how much was taken off it.
     var ack: Ack {
         let limit = external.first.map { $0 - 1 } ?? .max
         return Ack(
             received: received.seq, durable: min(durable.seq, limit), applied: applied.seq,
-            consumedBytes: consumedBytes, isSyncing: phase == .syncing || needsSync || session != nil,
+            consumedBytes: 0, isSyncing: phase == .syncing || needsSync || session != nil,
             clock: Clock.realtimeNanoseconds())
     }
 }
@@ -66,10 +67,13 @@ final class Link: Sendable {
     /// Answers to ``want(_:)``, in order. Not bounded here: the receiver asks for no more than its window.
     let blocks = BoundedQueue<BlockAnswer>(maxCount: .max)
     private let epoch: UInt64
+    /// Tells the primary how far this replica is, soon; from any thread.
+    let acknowledge: @Sendable () -> Void
 
-    init(connection: Connection, epoch: UInt64) {
+    init(connection: Connection, epoch: UInt64, acknowledge: @escaping @Sendable () -> Void) {
         self.connection = connection
         self.epoch = epoch
+        self.acknowledge = acknowledge
     }
 
     func send(_ message: Message) {

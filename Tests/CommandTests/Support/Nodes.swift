@@ -90,8 +90,11 @@ extension World {
     func catchUp(_ primary: Node, _ replicas: [Node], seconds: Int = 90) throws -> String {
         let position = try mark(primary)
         for replica in replicas {
-            try must(
-                "walctl", "wait", replica.folder, position, "--timeout", "\(seconds)s", seconds: Double(seconds) + 30)
+            let outcome = try run(
+                "walctl", ["wait", replica.folder, position, "--timeout", "\(seconds)s"], seconds: Double(seconds) + 30)
+            guard outcome.status == 0 else {
+                throw Failed("\(outcome)\(primary.child.errors)\(replica.child.errors)")
+            }
         }
         return position
     }
