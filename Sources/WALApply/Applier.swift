@@ -8,6 +8,7 @@ import WALSystem
 /// 2. stage: content is written where nobody sees it, then one `syncfs`. A crash: leftovers in `staging/`.
 /// 3. commit: the catalog, and in it the journal of what is to be published, become durable together.
 /// 4. publish: renames and unlinks only. A crash: ``recover()`` publishes the journal again.
+/// 5. heal: what somebody took away from the replica is made again, or waits for content as a file that lacks blocks.
 ///
 /// The batch before is durable by then: the `syncfs` of step 2 covers its renames too, so one journal is enough.
 package final class Applier {
@@ -20,7 +21,13 @@ package final class Applier {
     package var root: Directory
     /// See ``Stager``.
     package var isHidden = false
-    private var stalePatches: [Name] = []
+    /// For tests: called before every step that a crash may come before. What it throws stops the batch there, as a
+    /// crash would.
+    package var fault: (() throws -> Void)?
+    /// A batch is committed and not wholly published.
+    private var isUnfinished = false
+    /// Files that somebody took away or wrote to, to be fetched as soon as there is somebody to ask.
+    private var toFetch: Set<ObjectID> = []
 
     package init(catalog: Catalog, root: Directory, staging: Directory, quarantine: Quarantine) {
         self.catalog = catalog
@@ -30,29 +37,28 @@ package final class Applier {
         setsOwner = ProcessFacts.effectiveUserID == 0
     }
 
-    /// Finishes what a crash interrupted. Call once, before anything else.
+    /// Finishes what a crash or an error interrupted. Call once before anything else.
     package func recover() throws {
         let journal = try catalog.read { try Journal(decoding: try $0.journal()) }
         if !journal.isEmpty {
             try publish(journal)
-            try staging.syncFilesystem()
-            try catalog.write(durably: true) { try $0.setJournal([]) }
+            try forgetJournal()
         }
-        try cleanStaging()
+        isUnfinished = false
+        try tidy(keeping: [])
     }
 
-    /// What no journal and no pending file needs. A half-fetched file (`n…`) is kept: its blocks are checked and used.
-    private func cleanStaging() throws {
-        let pending = try catalog.read { Set(try $0.pendingObjects().map(DiskTree.stagedName)) }
-        for entry in try staging.entries() {
-            let first = entry.name.bytes.first
-            if first == UInt8(ascii: "n") || pending.contains(entry.name) || entry.name == Self.incoming { continue }
-            if entry.type == DirectoryEntry.directoryType {
-                try staging.removeTree(entry.name)
-            } else {
-                try staging.unlink(entry.name)
-            }
-        }
+    /// Before an end in good order: after it, what somebody does to the tree until the next start is seen as what it is.
+    package func finish() throws {
+        if isUnfinished { try recover() }
+        guard try !catalog.read({ try $0.journal() }).isEmpty else { return }
+        try forgetJournal()
+        try tidy(keeping: [])
+    }
+
+    private func forgetJournal() throws {
+        try staging.syncFilesystem()
+        try catalog.write(durably: true) { try $0.setJournal([]) }
     }
 
     /// The hidden root of a first sync, in `staging/`.
@@ -63,45 +69,118 @@ package final class Applier {
     /// `blocks` is asked for content that is not in the sets.
     package func apply(_ sets: [ChangeSet], blocks: (any BlockSource)?) throws {
         guard let last = sets.last else { return }
-        var journal = Journal()
-        var patches: [Name] = []
-        let bodies = sets.map(\.body)
-        try catalog.write(durably: true) { transaction in
-            var fold = Fold(transaction)
-            let stager = makeStager(transaction, bodies: bodies, blocks: blocks)
+        try step(bodies: sets.map(\.body), blocks: blocks) { fold, stager in
             for (index, set) in sets.enumerated() {
                 for change in set.changes {
                     try fold.apply(change, set: index, body: set.body, seq: set.position.seq) { fold, object in
-                        stager.disk.oldPlaces = fold.oldPlaces
                         try stager.stageEarly(object, &fold)
                     }
                 }
-                if let expected = set.treeDigest, transaction.state.treeDigest != expected {
+                if let expected = set.treeDigest, fold.catalog.state.treeDigest != expected {
                     throw ApplyError.diverged(
-                        seq: set.position.seq, expected: expected, actual: transaction.state.treeDigest)
+                        seq: set.position.seq, expected: expected, actual: fold.catalog.state.treeDigest)
                 }
             }
-            stager.disk.oldPlaces = fold.oldPlaces
-            try stager.stageAll(&fold)
-            transaction.state.position = last.position
-            transaction.state.lastObject = last.lastObject
-            transaction.state.isComplete = try transaction.pendingObjects().isEmpty
-            journal = makeJournal(fold, stager)
-            patches = stager.patches.map(\.patch)
-            try transaction.setJournal(journal.encoded())
-            try staging.syncFilesystem()
+            fold.catalog.state.position = last.position
+            fold.catalog.state.lastObject = last.lastObject
         }
-        try publish(journal)
-        // The patches of the batch before are durable in their files now.
-        for patch in stalePatches { try staging.unlink(patch) }
-        stalePatches = patches
+        guard !toFetch.isEmpty, let blocks else { return }
+        do {
+            let objects = toFetch
+            try fetch(try catalog.read { try $0.pendingObjects().filter { objects.contains($0) } }, from: blocks)
+            toFetch.removeAll()
+        } catch ApplyError.interrupted {
+            // The sets themselves are applied; the next ones, or ``fetchMissing(from:)``, try this again.
+        }
     }
 
-    func makeStager(
-        _ transaction: CatalogTransaction, bodies: [[UInt8]], blocks: (any BlockSource)?
-    ) -> Stager {
-        let disk = DiskTree(root: root, staging: staging, catalog: transaction, oldPlaces: [:])
-        return Stager(disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden)
+    /// Asks for all that files lack, and shows those that are whole then. Returns how many are not. Worth a try with
+    /// each new connection.
+    @discardableResult
+    package func fetchMissing(from blocks: any BlockSource) throws -> Int {
+        try fetch(try catalog.read { try $0.pendingObjects() }, from: blocks)
+        return try catalog.read { try $0.pendingObjects().count }
+    }
+
+    private func fetch(_ objects: [ObjectID], from blocks: any BlockSource) throws {
+        guard !objects.isEmpty else { return }
+        try step(bodies: [], blocks: blocks) { fold, _ in
+            for object in objects {
+                guard let row = try fold.catalog.object(object) else { continue }
+                try keepFetched(row)
+                try fold.complete(row)
+            }
+        }
+    }
+
+    /// Lets the next attempt go on with what the last one has: what is written there is not seen, and is checked.
+    private func keepFetched(_ row: ObjectRow) throws {
+        let unfinished = DiskTree.name(.unfinished, row.id)
+        let waiting = DiskTree.name(.waiting, row.id)
+        do throws(SystemError) {
+            guard try staging.status(of: waiting).identity == row.identity else { return }
+            try staging.link(waiting, to: staging, unfinished)
+        } catch {
+            guard error.isNotFound || error.isExisting else { throw error }
+        }
+    }
+
+    private func step(
+        bodies: [[UInt8]], blocks: (any BlockSource)?, _ body: (inout Fold, Stager) throws -> Void
+    ) throws {
+        if isUnfinished { try recover() }
+        var journal = Journal()
+        var drifted: Set<ObjectID> = []
+        var patches: [Name] = []
+        do {
+            try catalog.write(durably: true) { transaction in
+                var fold = try Fold(transaction)
+                let stager = makeStager(fold, bodies: bodies, blocks: blocks)
+                defer { patches = stager.patches.map(\.patch) }
+                try body(&fold, stager)
+                try stager.stageAll(&fold)
+                try noteStale(fold)
+                transaction.state.isComplete = try transaction.pendingObjects().isEmpty
+                journal = makeJournal(fold, stager)
+                drifted = stager.drifted
+                try transaction.setJournal(journal.encoded())
+                try fault?()
+                try staging.syncFilesystem()
+                try fault?()
+            }
+        } catch {
+            for patch in patches { try? staging.unlink(patch) }
+            throw error
+        }
+        isUnfinished = true
+        try fault?()
+        try publish(journal, drifted: drifted)
+        isUnfinished = false
+        // The patches of the batch before are durable in their files now; these are not yet.
+        try tidy(keeping: Set(patches))
+    }
+
+    func makeStager(_ fold: Fold, bodies: [[UInt8]], blocks: (any BlockSource)?) -> Stager {
+        let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
+        return Stager(
+            disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden, fault: fault)
+    }
+
+    /// Where a file lacks blocks, what it replaces is seen on, unless that went elsewhere.
+    private func noteStale(_ fold: Fold) throws {
+        let catalog = fold.catalog
+        let isPending = try !catalog.pendingObjects().isEmpty
+        guard try isPending || catalog.hasStale() else { return }
+        for entry in fold.touched.values {
+            var stale: Occupant?
+            if let next = try catalog.lookup(entry.place), try catalog.isPending(next), let before = entry.before,
+                before.kind != .directory
+            {
+                let isGone = try before.object == next || catalog.identity(of: before.object) == nil
+                if isGone { stale = before }
+            }
+            try catalog.setStale(stale, at: entry.place)
+        }
     }
 
     private func makeJournal(_ fold: Fold, _ stager: Stager) -> Journal {
@@ -110,15 +189,58 @@ package final class Applier {
         journal.patches = stager.patches
         journal.metadata = Array(fold.metadata)
         journal.restamped = Array(fold.restamped.union(fold.newDirectories))
+        for (object, known) in fold.dropped where known.kind == .directory {
+            journal.dropped.append((object, known.identity))
+        }
         return journal
     }
 
-    private func publish(_ journal: Journal) throws {
+    private func publish(_ journal: Journal, drifted: Set<ObjectID> = []) throws {
+        var drifted = drifted
         try catalog.read { transaction in
             var publisher = Publisher(
                 journal: journal, catalog: transaction, root: root, staging: staging, quarantine: quarantine,
-                setsOwner: setsOwner)
+                setsOwner: setsOwner, fault: fault)
             try publisher.publish()
+            drifted.formUnion(publisher.drifted)
+        }
+        guard !drifted.isEmpty else { return }
+        toFetch.formUnion(drifted)
+        try fault?()
+        try catalog.write(durably: true) { transaction in
+            let disk = DiskTree(root: root, staging: staging, catalog: transaction)
+            var restorer = Restorer(catalog: transaction, disk: disk, quarantine: quarantine, setsOwner: setsOwner)
+            try restorer.restore(drifted)
+            transaction.state.isComplete = try transaction.pendingObjects().isEmpty
+        }
+    }
+
+    /// Leaves in `staging/` what still has a use: files that lack blocks, objects without a name, content of unfinished
+    /// transfers.
+    private func tidy(keeping patches: Set<Name>) throws {
+        let entries = try staging.entries()
+        guard !entries.isEmpty else { return }
+        try catalog.read { transaction in
+            for entry in entries where entry.name != Self.incoming && !patches.contains(entry.name) {
+                guard try !isUseful(entry.name, transaction) else { continue }
+                try fault?()
+                try staging.removeTree(entry.name)
+            }
+        }
+    }
+
+    private func isUseful(_ name: Name, _ catalog: CatalogTransaction) throws -> Bool {
+        guard let (role, object) = DiskTree.parse(name) else { return false }
+        let identity = try catalog.identity(of: object)
+        switch role {
+        case .link: return false
+        case .unfinished: return identity != nil || object > catalog.state.lastObject
+        case .staged, .waiting:
+            guard let identity, try staging.status(of: name).identity == identity,
+                try catalog.isPending(object) || !catalog.hasName(object)
+            else { return false }
+            if role == .staged { try staging.rename(name, to: staging, DiskTree.name(.waiting, object)) }
+            return true
         }
     }
 }

@@ -33,8 +33,8 @@ package protocol BlockSource: AnyObject {
 /// What was set aside because it was not what the catalog knew.
 package struct Drift: Sendable {
     package var path: String
-    /// Its name in `quarantine/`.
-    package var keptAs: String
+    /// Its name in `quarantine/`; nil where there was nothing to keep.
+    package var keptAs: String?
 }
 
 /// The changes of one step of a history: a segment, or what a reconcile found.

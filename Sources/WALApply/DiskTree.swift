@@ -8,29 +8,44 @@ final class DiskTree {
     let root: Directory
     let staging: Directory
     let catalog: CatalogTransaction
-    var oldPlaces: [ObjectID: [Place]]
-    /// Inodes of objects that the catalog has dropped already.
-    private let oldIdentities: [ObjectID: FileIdentity]
+    private let oldPlaces: OldPlaces
     private var handles: [ObjectID: Directory] = [:]
     private static let capacity = 400
 
     init(
-        root: Directory, staging: Directory, catalog: CatalogTransaction, oldPlaces: [ObjectID: [Place]],
-        oldIdentities: [ObjectID: FileIdentity] = [:]
+        root: Directory, staging: Directory, catalog: CatalogTransaction, oldPlaces: OldPlaces = OldPlaces()
     ) {
         self.root = root
         self.staging = staging
         self.catalog = catalog
         self.oldPlaces = oldPlaces
-        self.oldIdentities = oldIdentities
     }
 
-    static func stagedName(_ object: ObjectID) -> Name {
-        Name(trusted: Array("o\(object)".utf8))
+    /// Names in `staging/`: a letter that says what it is, and the object's number.
+    enum Role: UInt8 {
+        /// A version that is being written. It outlives an interruption: what it holds need not be fetched again.
+        case unfinished = 0x6E  // n
+        /// A version of the batch at hand, not published yet.
+        case staged = 0x73  // s
+        /// What lives on over the batch without being seen: it lacks blocks, or has no name.
+        case waiting = 0x6F  // o
+        /// A link on its way to its name.
+        case link = 0x6C  // l
+    }
+
+    static func name(_ role: Role, _ object: ObjectID) -> Name {
+        Name(trusted: [role.rawValue] + Array("\(object)".utf8))
+    }
+
+    static func parse(_ name: Name) -> (role: Role, object: ObjectID)? {
+        guard let first = name.bytes.first, let role = Role(rawValue: first),
+            let object = ObjectID(String(decoding: name.bytes.dropFirst(), as: UTF8.self))
+        else { return nil }
+        return (role, object)
     }
 
     func oldPlace(of object: ObjectID) -> Place? {
-        oldPlaces[object]?.first
+        oldPlaces.places[object]?.first
     }
 
     func remember(_ object: ObjectID, _ directory: Directory) {
@@ -44,10 +59,10 @@ final class DiskTree {
         if let handle = handles[object] { return handle }
         // A tree may be deeper than a stack, so climb first, then open on the way down.
         var chain = [object]
+        var seen: Set<ObjectID> = [object]
         while let top = chain.last, handles[top] == nil, chain.count <= Limits.maxDepth {
-            guard let place = try places(of: top).first, place.parent != .root, !chain.contains(place.parent) else {
-                break
-            }
+            guard let place = try places(of: top).first, place.parent != .root, seen.insert(place.parent).inserted
+            else { break }
             chain.append(place.parent)
         }
         var found: Directory?
@@ -59,35 +74,48 @@ final class DiskTree {
 
     private func openOne(_ object: ObjectID) throws -> Directory? {
         if let handle = handles[object] { return handle }
-        guard let identity = try catalog.identity(of: object) ?? oldIdentities[object] else { return nil }
-        for (parent, name) in try candidates(object) {
-            let handle: Directory
-            do throws(SystemError) {
-                handle = try parent.openDirectory(name)
-            } catch {
-                if error.isNotFound || error.isSymlinkOrEscape { continue }
-                throw error
-            }
-            guard try identity == .unknown || handle.status().identity == identity else { continue }
-            remember(object, handle)
-            return handle
+        guard let identity = try catalog.identity(of: object) ?? oldPlaces.identities[object] else { return nil }
+        let now = try catalog.places(of: object)
+        for place in now {
+            if let found = try open(place, identity) { return remembered(object, found) }
+        }
+        for (parent, name) in hidden(object) {
+            if let found = try open(parent, name, identity) { return remembered(object, found) }
+        }
+        for place in oldPlaces.places[object] ?? [] where !now.contains(place) {
+            if let found = try open(place, identity) { return remembered(object, found) }
         }
         return nil
     }
 
-    private func places(of object: ObjectID) throws -> [Place] {
-        let now = try catalog.places(of: object)
-        return now + (oldPlaces[object] ?? []).filter { !now.contains($0) }
+    private func remembered(_ object: ObjectID, _ directory: Directory) -> Directory {
+        remember(object, directory)
+        return directory
     }
 
-    /// Every place where the object may be, with parents that are open already or easily opened.
-    private func candidates(_ object: ObjectID) throws -> [(Directory, Name)] {
-        var found: [(Directory, Name)] = [(staging, Self.stagedName(object))]
-        for place in try places(of: object) {
-            guard let parent = place.parent == .root ? root : try parentHandle(place.parent) else { continue }
-            found.append((parent, place.name))
+    private func open(_ place: Place, _ identity: FileIdentity) throws -> Directory? {
+        guard let parent = place.parent == .root ? root : try parentHandle(place.parent) else { return nil }
+        return try open(parent, place.name, identity)
+    }
+
+    private func open(_ parent: Directory, _ name: Name, _ identity: FileIdentity) throws(SystemError) -> Directory? {
+        do throws(SystemError) {
+            let handle = try parent.openDirectory(name)
+            if identity == .unknown { return handle }
+            return try handle.status().identity == identity ? handle : nil
+        } catch {
+            if error.isNotFound || error.isSymlinkOrEscape { return nil }
+            throw error
         }
-        return found
+    }
+
+    private func places(of object: ObjectID) throws -> [Place] {
+        let now = try catalog.places(of: object)
+        return now + (oldPlaces.places[object] ?? []).filter { !now.contains($0) }
+    }
+
+    private func hidden(_ object: ObjectID) -> [(Directory, Name)] {
+        [(staging, Self.name(.staged, object)), (staging, Self.name(.waiting, object))]
     }
 
     private var opening: Set<ObjectID> = []
@@ -102,21 +130,20 @@ final class DiskTree {
 
     /// A file or symlink with this inode: in staging, at a name of the catalog, or at an old name.
     func locate(_ object: ObjectID, identity: FileIdentity) throws -> (directory: Directory, name: Name)? {
-        for (parent, name) in try [(staging, Self.stagedName(object))] + openPlaces(object) {
-            do throws(SystemError) {
-                if try parent.status(of: name).identity == identity { return (parent, name) }
-            } catch {
-                if !error.isNotFound { throw error }
-            }
+        for (parent, name) in hidden(object) where try isThere(parent, name, identity) { return (parent, name) }
+        for place in try places(of: object) {
+            guard let parent = try directory(place.parent) else { continue }
+            if try isThere(parent, place.name, identity) { return (parent, place.name) }
         }
         return nil
     }
 
-    private func openPlaces(_ object: ObjectID) throws -> [(Directory, Name)] {
-        var found: [(Directory, Name)] = []
-        for place in try places(of: object) {
-            if let parent = try directory(place.parent) { found.append((parent, place.name)) }
+    private func isThere(_ parent: Directory, _ name: Name, _ identity: FileIdentity) throws(SystemError) -> Bool {
+        do throws(SystemError) {
+            return try parent.status(of: name).identity == identity
+        } catch {
+            if error.isNotFound { return false }
+            throw error
         }
-        return found
     }
 }

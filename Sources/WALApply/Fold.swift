@@ -2,6 +2,13 @@ import WALCatalog
 import WALFormat
 import WALSystem
 
+/// Where objects stood on disk before a batch, for those whose names it changes. Shared by all who look for them.
+final class OldPlaces {
+    var places: [ObjectID: [Place]] = [:]
+    /// Inodes of what the catalog does not have any more.
+    var identities: [ObjectID: FileIdentity] = [:]
+}
+
 /// What a batch of segments comes to: the catalog is brought to its end, and this says what of the tree must follow.
 struct Fold {
     /// A name that a batch changes, and what stood there on disk before it.
@@ -11,13 +18,12 @@ struct Fold {
         var before: Occupant?
     }
 
-    /// What the catalog knew of an object on disk, enough to tell it from something that somebody put in its place.
-    struct Occupant {
-        var object: ObjectID
+    /// How to find an object on disk as it is at some point of the batch.
+    struct Known {
         var identity: FileIdentity
         var kind: Kind
-        var mtime: Timestamp
-        var size: UInt64
+        /// What the catalog had of it, to see whether somebody edited it; nil for what this batch wrote itself.
+        var checked: Occupant?
     }
 
     /// A new version of a file or symlink that is to be written.
@@ -26,34 +32,40 @@ struct Fold {
         var content: FileContent?
         /// Index of the change set whose body the data ranges point into.
         var set: Int
-        /// The version that is on disk; nil for a new object.
+        /// The version before it; nil for a new object.
         var before: ObjectRow?
     }
 
     var touched: [Place: Touched] = [:]
-    /// Where objects stood on disk before the batch, for those whose names changed.
-    var oldPlaces: [ObjectID: [Place]] = [:]
-    var tasks: [ObjectID: Task] = [:]
-    var taskOrder: [ObjectID] = []
+    let oldPlaces = OldPlaces()
+    /// Tasks are done in the order of their entries, so that each finds what it copies from as it was then: an object
+    /// that has a task is written before another one may copy from it, and after those that copy from what it was.
+    private(set) var tasks: [ObjectID: Task] = [:]
+    private var taskOrder: [(object: ObjectID, number: Int)] = []
+    private var numbers: [ObjectID: Int] = [:]
+    /// Objects with a task that copies from the key.
+    private var readers: [ObjectID: [ObjectID]] = [:]
     var newDirectories: Set<ObjectID> = []
     /// Objects that stay as they are but for their metadata.
     var metadata: Set<ObjectID> = []
     /// Directories whose times must be set again, because their entries changed.
     var restamped: Set<ObjectID> = []
-    var missing: [ObjectID: [MissingBlock]] = [:]
+    /// What the batch dropped: others may have been told to copy from it.
+    private(set) var dropped: [ObjectID: Known] = [:]
+    /// Objects that got a second name.
+    private(set) var linked: Set<ObjectID> = []
     private var before: [ObjectID: ObjectRow] = [:]
-    /// Tasks that copy from an object, which must be written before that is dropped.
-    private var readers: [ObjectID: [ObjectID]] = [:]
+    private let hasStale: Bool
 
     let catalog: CatalogTransaction
 
-    init(_ catalog: CatalogTransaction) {
+    init(_ catalog: CatalogTransaction) throws {
         self.catalog = catalog
+        hasStale = try catalog.hasStale()
     }
 
-    var isEmpty: Bool { touched.isEmpty && tasks.isEmpty && metadata.isEmpty && newDirectories.isEmpty }
-
-    /// Applies one entry to the catalog. `stage` must write the pending task of an object that a copy reads from.
+    /// Applies one entry to the catalog. `stage` must write the tasks of ``takeTasks(before:)`` for an object that a copy
+    /// reads from.
     mutating func apply(
         _ change: Change, set: Int, body: [UInt8], seq: UInt64, stage: (inout Fold, ObjectID) throws -> Void
     ) throws {
@@ -71,6 +83,7 @@ struct Fold {
             let place = Place(parent: parent, name: name)
             try touch(place)
             try rememberPlaces(object)
+            if try catalog.hasName(object) { linked.insert(object) }
             try catalog.bind(place, to: object)
         case .unbind(let parent, let name):
             let place = Place(parent: parent, name: name)
@@ -78,8 +91,9 @@ struct Fold {
             try catalog.unbind(place)
         case .drop(let object):
             guard object != .root else { throw ApplyError.mismatch(seq: seq, "the root is dropped") }
-            for reader in readers.removeValue(forKey: object) ?? [] where reader != object && tasks[reader] != nil {
-                try stage(&self, reader)
+            if let known = try known(object) {
+                dropped[object] = known
+                oldPlaces.identities[object] = known.identity
             }
             _ = try remember(object)
             try rememberPlaces(object)
@@ -88,7 +102,6 @@ struct Fold {
             tasks[object] = nil
             metadata.remove(object)
             newDirectories.remove(object)
-            missing[object] = nil
         }
     }
 
@@ -96,6 +109,9 @@ struct Fold {
         _ object: ObjectID, _ metadata: Metadata, _ body: Body, set: Int, body raw: [UInt8], seq: UInt64,
         stage: (inout Fold, ObjectID) throws -> Void
     ) throws {
+        if case .file(let content) = body {
+            for source in content.sources where tasks[source.object] != nil { try stage(&self, source.object) }
+        }
         let old = try remember(object)
         guard old == nil || old!.kind == body.kind else {
             throw ApplyError.mismatch(seq: seq, "object \(object) changes its kind")
@@ -108,13 +124,12 @@ struct Fold {
         case .symlink(let target):
             row = .symlink(id: object, metadata: metadata, target: target)
         case .file(let content):
-            for source in content.sources where tasks[source.object] != nil { try stage(&self, source.object) }
             row = ObjectRow(
                 id: object, kind: .file, metadata: metadata, size: content.size, content: content.digest,
                 blocks: try table(of: content, raw: raw, seq: seq))
         }
         row.identity = old?.identity ?? .unknown
-        try catalog.put(row)
+        if old == nil { try catalog.insert(row) } else { try catalog.put(row) }
         guard row.kind != .directory else { return }
         if let old, old.content == row.content, tasks[object] == nil, row.kind == .file,
             try !catalog.isPending(object)
@@ -122,12 +137,48 @@ struct Fold {
             self.metadata.insert(object)
             return
         }
-        for place in try catalog.places(of: object) { try touch(place) }
+        if old != nil { for place in try catalog.places(of: object) { try touch(place) } }
         let content: FileContent? = if case .file(let content) = body { content } else { nil }
-        if tasks[object] == nil { taskOrder.append(object) }
-        tasks[object] = Task(row: row, content: content, set: set, before: old)
         for source in content?.sources ?? [] { readers[source.object, default: []].append(object) }
+        let number = taskOrder.count
+        numbers[object] = number
+        taskOrder.append((object, number))
+        tasks[object] = Task(row: row, content: content, set: set, before: old)
         self.metadata.remove(object)
+    }
+
+    /// A task to fetch what a file lacks.
+    mutating func complete(_ row: ObjectRow) throws {
+        let extents = (0..<row.blocks.count).map { index in
+            let block = row.blocks[index]
+            return block.isHole ? Extent.hole(UInt64(block.length)) : .fetch(block)
+        }
+        let content = FileContent(size: row.size, digest: row.content, sources: [], extents: extents)
+        for place in try catalog.places(of: row.id) { try touch(place) }
+        numbers[row.id] = taskOrder.count
+        taskOrder.append((row.id, taskOrder.count))
+        tasks[row.id] = Task(row: row, content: content, set: 0, before: row)
+    }
+
+    /// The task of an object and, before it, those that copy from the version that it replaces.
+    mutating func takeTasks(before object: ObjectID) -> [Task] {
+        var wanted: Set<ObjectID> = [object]
+        var waiting = [object]
+        while let next = waiting.popLast() {
+            for reader in readers.removeValue(forKey: next) ?? [] where tasks[reader] != nil {
+                if wanted.insert(reader).inserted { waiting.append(reader) }
+            }
+        }
+        let ordered = wanted.sorted { numbers[$0, default: 0] < numbers[$1, default: 0] }
+        return ordered.compactMap { tasks.removeValue(forKey: $0) }
+    }
+
+    /// All that are left, in order.
+    mutating func takeTasks() -> [Task] {
+        defer { taskOrder.removeAll() }
+        return taskOrder.compactMap { entry in
+            numbers[entry.object] == entry.number ? tasks.removeValue(forKey: entry.object) : nil
+        }
     }
 
     /// The block table that the extents come to. It must have the digest that the entry states.
@@ -169,21 +220,33 @@ struct Fold {
         return row
     }
 
-    private mutating func rememberPlaces(_ object: ObjectID) throws {
-        if oldPlaces[object] == nil { oldPlaces[object] = try catalog.places(of: object) }
+    /// The version before the batch, or one that was staged since; after its drop, whichever it was then.
+    func known(_ object: ObjectID) throws -> Known? {
+        guard let identity = try catalog.identity(of: object) else { return dropped[object] }
+        if let old = before[object] {
+            let checked = old.identity == identity ? Occupant(old) : nil
+            return Known(identity: identity, kind: old.kind, checked: checked)
+        }
+        return try catalog.object(object).map { Known(identity: identity, kind: $0.kind, checked: Occupant($0)) }
     }
 
-    mutating func touch(_ place: Place) throws {
+    private func rememberPlaces(_ object: ObjectID) throws {
+        if oldPlaces.places[object] == nil { oldPlaces.places[object] = try catalog.places(of: object) }
+    }
+
+    private mutating func touch(_ place: Place) throws {
         restamped.insert(place.parent)
         guard touched[place] == nil else { return }
-        guard let object = try catalog.lookup(place), let now = try catalog.object(object) else {
-            touched[place] = Touched(place: place, before: nil)
-            return
-        }
+        touched[place] = Touched(place: place, before: try occupant(of: place))
+    }
+
+    private func occupant(of place: Place) throws -> Occupant? {
+        guard let object = try catalog.lookup(place), let now = try catalog.object(object) else { return nil }
         try rememberPlaces(object)
+        // A file that lacks blocks is not there, but perhaps what it replaces is.
+        if hasStale, let stale = try catalog.stale(at: place) { return stale }
         let row = before[object] ?? now
-        let occupant = Occupant(
-            object: object, identity: row.identity, kind: row.kind, mtime: row.metadata.mtime, size: row.size)
-        touched[place] = Touched(place: place, before: occupant)
+        if row.kind == .file, try catalog.isPending(object) { return nil }
+        return Occupant(row)
     }
 }

@@ -25,7 +25,7 @@ extension Applier {
     /// reconcile brings it back. True when one is needed.
     package func heal(_ drifted: [DriftedPlace]) throws -> Bool {
         try catalog.write(durably: true) { transaction in
-            let disk = DiskTree(root: root, staging: staging, catalog: transaction, oldPlaces: [:])
+            let disk = DiskTree(root: root, staging: staging, catalog: transaction)
             var needsSync = false
             for drift in drifted {
                 if drift.isMetadataOnly {

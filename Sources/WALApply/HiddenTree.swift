@@ -35,8 +35,8 @@ extension Applier {
                 try transaction.insert(
                     ObjectRow(id: .root, kind: .directory, metadata: status.metadata, identity: status.identity))
             }
-            var fold = Fold(transaction)
-            let stager = makeStager(transaction, bodies: bodies, blocks: blocks)
+            var fold = try Fold(transaction)
+            let stager = makeStager(fold, bodies: bodies, blocks: blocks)
             for (index, set) in sets.enumerated() {
                 for change in set.changes {
                     try fold.apply(change, set: index, body: set.body, seq: set.position.seq) { fold, object in
@@ -45,6 +45,26 @@ extension Applier {
                 }
             }
             try stager.stageAll(&fold)
+            try link(fold, stager.disk)
+        }
+    }
+
+    /// Gives objects their other names.
+    private func link(_ fold: Fold, _ disk: DiskTree) throws {
+        for object in fold.linked {
+            guard let row = try fold.catalog.object(object), try !fold.catalog.isPending(object),
+                let first = try disk.locate(object, identity: row.identity)
+            else { continue }
+            for place in try fold.catalog.places(of: object) {
+                guard let parent = try disk.directory(place.parent) else { continue }
+                do throws(SystemError) {
+                    if try parent.status(of: place.name).identity == row.identity { continue }
+                    try parent.removeTree(place.name)
+                } catch {
+                    guard error.isNotFound else { throw error }
+                }
+                try first.directory.link(first.name, to: parent, place.name)
+            }
         }
     }
 
@@ -87,7 +107,7 @@ extension Applier {
     }
 
     private func stampDirectories(_ transaction: CatalogTransaction) throws {
-        let disk = DiskTree(root: root, staging: staging, catalog: transaction, oldPlaces: [:])
+        let disk = DiskTree(root: root, staging: staging, catalog: transaction)
         try transaction.forEachObject { row in
             guard row.kind == .directory, row.id != .root, let directory = try disk.directory(row.id) else { return }
             try Publisher.stamp(directory, row.metadata, setsOwner: setsOwner)

@@ -10,6 +10,8 @@ struct Journal {
     var patches: [(object: ObjectID, patch: Name)] = []
     var metadata: [ObjectID] = []
     var restamped: [ObjectID] = []
+    /// Directories that are gone from the catalog: what is to leave them is found through their inodes.
+    var dropped: [(object: ObjectID, identity: FileIdentity)] = []
 
     var isEmpty: Bool { touched.isEmpty && patches.isEmpty && metadata.isEmpty && restamped.isEmpty }
 
@@ -43,6 +45,12 @@ struct Journal {
             writer.varint(list.count)
             for object in list { writer.varint(object) }
         }
+        writer.varint(dropped.count)
+        for (object, identity) in dropped {
+            writer.varint(object)
+            writer.integer(identity.ino)
+            writer.integer(identity.birthNanos)
+        }
         return writer.bytes
     }
 
@@ -63,14 +71,13 @@ struct Journal {
             let parent = try reader.varint()
             let name = try Name(try reader.counted("bytes of a name", limit: Limits.maxNameBytes))
             let code = try reader.integer(UInt8.self)
-            var before: Fold.Occupant?
+            var before: Occupant?
             if code != 0 {
                 guard let kind = Kind(rawValue: code) else { throw .value(what: "kind of object", UInt64(code)) }
-                before = Fold.Occupant(
-                    object: try reader.varint(),
+                before = Occupant(
+                    object: try reader.varint(), kind: kind,
                     identity: FileIdentity(
                         ino: try reader.integer(UInt64.self), birthNanos: try reader.integer(Int64.self)),
-                    kind: kind,
                     mtime: Timestamp(
                         seconds: try reader.integer(Int64.self), nanoseconds: try reader.integer(UInt32.self)),
                     size: try reader.varint())
@@ -83,6 +90,11 @@ struct Journal {
         }
         for _ in 0..<(try reader.count("objects", limit: all.count)) { metadata.append(try reader.varint()) }
         for _ in 0..<(try reader.count("objects", limit: all.count)) { restamped.append(try reader.varint()) }
+        for _ in 0..<(try reader.count("directories", limit: all.count)) {
+            let object = try reader.varint()
+            let ino = try reader.integer(UInt64.self)
+            dropped.append((object, FileIdentity(ino: ino, birthNanos: try reader.integer(Int64.self))))
+        }
         try reader.expectEnd()
     }
 }

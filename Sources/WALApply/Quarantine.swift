@@ -19,11 +19,16 @@ package final class Quarantine: Sendable {
         }
     }
 
+    /// What the catalog knew is gone from the tree, or not what it was.
+    package func report(_ path: String) {
+        found.withLock { $0.append(Drift(path: path, keptAs: nil)) }
+    }
+
     /// Moves `name` out of the tree, with everything below it.
     package func keep(_ parent: Directory, _ name: Name, path: String) throws(SystemError) {
         let prefix = Array("\(Clock.realtimeNanoseconds())-".utf8)
         let kept = Name(trusted: prefix + name.bytes.prefix(Limits.maxNameBytes - prefix.count))
-        try parent.rename(name, to: directory, kept)
+        try parent.rename(name, to: directory, kept, noReplace: true)
         found.withLock { $0.append(Drift(path: path, keptAs: kept.description)) }
     }
 }

@@ -5,7 +5,7 @@ import WALFormat
 package enum Replay {
     /// Inodes of what is new stay unknown; the next scan finds them.
     package static func apply(_ set: ChangeSet, to catalog: CatalogTransaction) throws {
-        var fold = Fold(catalog)
+        var fold = try Fold(catalog)
         for change in set.changes {
             try fold.apply(change, set: 0, body: set.body, seq: set.position.seq) { _, _ in }
         }

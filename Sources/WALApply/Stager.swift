@@ -2,9 +2,9 @@ import WALCatalog
 import WALFormat
 import WALSystem
 
-/// Writes what a batch needs before anything of it is seen: new content into `staging/o<object>`, or straight into a
-/// directory that is itself not yet published; patches of large files into `staging/p…`. Nothing here is synced: one
-/// `syncfs` follows for all of it.
+/// Writes what a batch needs before anything of it is seen: new content into `staging/s<object>`, or straight into a
+/// directory that is itself not yet published; patches of large files into files of their own. Nothing that was there
+/// before the batch is touched, and nothing is synced: one `syncfs` follows for all of it.
 final class Stager {
     /// From this size on a file that changes in part is patched where it stands, unless the file system can clone it.
     /// Rewriting a smaller one costs less than it is worth to show a reader half a patch.
@@ -17,12 +17,15 @@ final class Stager {
     private let setsOwner: Bool
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
+    private let fault: (() throws -> Void)?
     private(set) var patches: [(object: ObjectID, patch: Name)] = []
-    private(set) var missing: [ObjectID: [MissingBlock]] = [:]
+    /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
+    private(set) var drifted: Set<ObjectID> = []
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
-        disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, setsOwner: Bool, isHidden: Bool
+        disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, setsOwner: Bool, isHidden: Bool,
+        fault: (() throws -> Void)?
     ) {
         self.disk = disk
         staging = disk.staging
@@ -30,35 +33,70 @@ final class Stager {
         self.blocks = blocks
         self.setsOwner = setsOwner
         self.isHidden = isHidden
+        self.fault = fault
     }
 
     func stageAll(_ fold: inout Fold) throws {
-        for object in fold.newDirectories { try stageDirectory(object, fold) }
+        for object in fold.newDirectories { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
-        for object in fold.taskOrder {
-            guard let task = fold.tasks.removeValue(forKey: object) else { continue }
-            if let file = try simpleFile(task, fold) { simple.append(file) } else { try stage(task, fold, isLast: true) }
+        for task in fold.takeTasks() {
+            if let file = try simpleFile(task, fold) {
+                simple.append(file)
+            } else {
+                try stage(task, fold, isLast: true)
+            }
         }
-        fold.taskOrder.removeAll()
         try writeSimple(simple)
+        try checkMetadata(&fold)
+    }
+
+    /// Metadata of a file that somebody edited would hide the edit.
+    private func checkMetadata(_ fold: inout Fold) throws {
+        for object in fold.metadata {
+            guard let known = try fold.known(object), known.kind == .file, let checked = known.checked,
+                let place = try disk.locate(object, identity: known.identity)
+            else { continue }
+            guard try checked.isEdited(place.directory.status(of: place.name)) else { continue }
+            drifted.insert(object)
+            fold.metadata.remove(object)
+        }
     }
 
     // MARK: Directories
 
-    /// Its owner, mode and times are set last: until then we write into it.
-    private func stageDirectory(_ object: ObjectID, _ fold: Fold) throws {
-        // Parents first; a loop of new directories is no tree, and ends here because each is entered once.
-        guard stagedDirectories.insert(object).inserted else { return }
-        let places = try fold.catalog.places(of: object)
-        var parent = staging
-        var name = DiskTree.stagedName(object)
-        if let place = places.first, isHidden || fold.newDirectories.contains(place.parent) {
-            if fold.newDirectories.contains(place.parent) { try stageDirectory(place.parent, fold) }
-            if let handle = try disk.directory(place.parent) { (parent, name) = (handle, place.name) }
+    /// Makes a new directory and the new ones above it. Owner, mode and times are set last: until then we write into it.
+    private func stageDirectories(_ object: ObjectID, _ fold: Fold) throws {
+        var chain: [ObjectID] = []
+        var next: ObjectID? = object
+        // Each is entered once, so a loop, which is no tree, ends here.
+        while let current = next, fold.newDirectories.contains(current), stagedDirectories.insert(current).inserted {
+            chain.append(current)
+            next = try fold.catalog.places(of: current).first?.parent
         }
-        try parent.makeDirectory(name, permissions: 0o700)
+        for current in chain.reversed() { try stageDirectory(current, fold) }
+    }
+
+    private func stageDirectory(_ object: ObjectID, _ fold: Fold) throws {
+        try fault?()
+        var parent = staging
+        var name = DiskTree.name(.staged, object)
+        if let place = try fold.catalog.places(of: object).first,
+            isHidden || fold.newDirectories.contains(place.parent), let handle = try disk.directory(place.parent)
+        {
+            (parent, name) = (handle, place.name)
+        }
+        do throws(SystemError) {
+            try parent.makeDirectory(name, permissions: 0o700)
+        } catch {
+            // Left by a batch that did not come to its end. A hidden tree goes on with what it has.
+            guard error.isExisting else { throw error }
+            if try !isHidden || parent.status(of: name).kind != .directory {
+                try parent.removeTree(name)
+                try parent.makeDirectory(name, permissions: 0o700)
+            }
+        }
         let handle = try parent.openDirectory(name)
-        try fold.catalog.setLocal(object, identity: try handle.status().identity, stamp: 0)
+        try fold.catalog.setLocal(object, identity: try handle.status().identity, stamp: ObjectRow.neverSeen)
         disk.remember(object, handle)
     }
 
@@ -78,27 +116,29 @@ final class Stager {
         var name: Name
         var set: Int
         var ranges: [Range<Int>]
-        var identity = FileIdentity.unknown
     }
 
     private func simpleFile(_ task: Fold.Task, _ fold: Fold) throws -> SimpleFile? {
-        guard let content = task.content, try !fold.catalog.isPending(task.row.id) else { return nil }
+        guard let content = task.content, try task.before == nil || !fold.catalog.isPending(task.row.id) else {
+            return nil
+        }
         var ranges: [Range<Int>] = []
         for extent in content.extents {
             guard case .data(let range) = extent else { return nil }
             ranges.append(range)
         }
         let place = task.before == nil ? try hiddenPlace(task.row.id, fold) : nil
-        let (directory, name) = place ?? (staging, DiskTree.stagedName(task.row.id))
+        let (directory, name) = place ?? (staging, DiskTree.name(.staged, task.row.id))
         return SimpleFile(row: task.row, directory: directory, name: name, set: task.set, ranges: ranges)
     }
 
     /// Two threads: creating files is work of the kernel that two cores share well.
     private func writeSimple(_ files: [SimpleFile]) throws {
+        try fault?()
         let half = files.count >= 64 ? files.count / 2 : files.count
         let bodies = bodies
         let setsOwner = setsOwner
-        let second = Monitor<Result<[FileIdentity], SystemError>?>(nil)
+        let second = Monitor<Result<[FileIdentity], SystemError>>(.success([]))
         let rest = Array(files[half...])
         var worker: WorkerThread?
         if !rest.isEmpty {
@@ -109,9 +149,8 @@ final class Stager {
         }
         let first = Self.write(Array(files[..<half]), bodies, setsOwner)
         worker?.join()
-        let others = rest.isEmpty ? .success([]) : second.withLock { $0 } ?? .success([])
-        for (file, identity) in zip(files, try first.get() + others.get()) {
-            try disk.catalog.setLocal(file.row.id, identity: identity, stamp: 0)
+        for (file, identity) in zip(files, try first.get() + second.withLock({ $0 }).get()) {
+            try disk.catalog.setLocal(file.row.id, identity: identity, stamp: ObjectRow.neverSeen)
         }
     }
 
@@ -144,13 +183,13 @@ final class Stager {
             return try directory.createFile(name)
         } catch {
             guard error.isExisting else { throw error }
-            try directory.unlink(name)
+            try directory.removeTree(name)
             return try directory.createFile(name)
         }
     }
 
     /// Owner before mode, for the kernel takes setuid bits away with the owner; times last.
-    private static func finish(
+    static func finish(
         _ file: consuming File, _ row: ObjectRow, _ setsOwner: Bool
     ) throws(SystemError) -> FileIdentity {
         if setsOwner { try file.setOwner(uid: row.metadata.uid, gid: row.metadata.gid) }
@@ -165,72 +204,85 @@ final class Stager {
 
     /// Writes one object now, because another one copies from it.
     func stageEarly(_ object: ObjectID, _ fold: inout Fold) throws {
-        guard let task = fold.tasks.removeValue(forKey: object) else { return }
-        fold.taskOrder.removeAll { $0 == object }
-        try stage(task, fold, isLast: false)
+        for task in fold.takeTasks(before: object) { try stage(task, fold, isLast: false) }
     }
 
+    /// `isLast`: nothing in the batch copies from this version or replaces it.
     private func stage(_ task: Fold.Task, _ fold: Fold, isLast: Bool) throws {
+        try fault?()
         let object = task.row.id
         guard let content = task.content else {
-            try stageSymlink(task, fold)
+            try stageSymlink(task, isLast ? hiddenPlace(task, fold) : nil)
             return
         }
-        let wasPending = try fold.catalog.isPending(object)
-        if isLast, !wasPending, let before = task.before, patches.allSatisfy({ $0.object != object }),
-            let patch = Patch(content, of: before), content.size >= Self.patchBytes,
-            let place = try disk.locate(object, identity: before.identity), place.directory !== staging,
-            try !stageClone(task, patch, place.directory, place.name, fold)
+        if isLast, try stagePart(task, content, fold) { return }
+        // Content that is fetched may come in several attempts, so it is not written where the next one starts anew.
+        if isLast, isHidden || !content.extents.contains(where: \.isFetch),
+            let (directory, name) = try hiddenPlace(task, fold)
         {
-            try stagePatch(task, patch, fold)
-            return
-        }
-        let place = task.before == nil && isLast ? try hiddenPlace(object, fold) : nil
-        let staged = DiskTree.stagedName(object)
-        if let (directory, name) = place {
-            let file = try Self.create(directory, name)
-            try fill(file, task, content, fold)
-            // What lacks blocks is not shown, and waits where a later segment finds it.
-            if try fold.catalog.isPending(object) { try directory.rename(name, to: staging, staged) }
+            if try fill(try Self.create(directory, name), task, content, fold) {
+                // What lacks blocks is not shown, and waits where a later segment finds it.
+                try directory.rename(name, to: staging, DiskTree.name(isHidden ? .waiting : .staged, object))
+            }
             return
         }
         // Built beside what may be its own source, then put in its place.
-        let temporary = Name(trusted: Array("n\(object)".utf8))
+        let unfinished = DiskTree.name(.unfinished, object)
         let file: File
         do throws(SystemError) {
-            file = try staging.createFile(temporary)
+            file = try staging.createFile(unfinished)
         } catch {
             guard error.isExisting else { throw error }
             // A transfer that was cut: what it holds is checked block by block and kept.
-            file = try staging.openFileForWriting(temporary)
+            file = try staging.openFileForWriting(unfinished)
         }
-        try fill(file, task, content, fold)
-        try staging.rename(temporary, to: staging, staged)
+        _ = try fill(file, task, content, fold)
+        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, object))
     }
 
-    private func stageSymlink(_ task: Fold.Task, _ fold: Fold) throws {
-        let place = task.before == nil ? try hiddenPlace(task.row.id, fold) : nil
-        let (directory, name) = place ?? (staging, DiskTree.stagedName(task.row.id))
-        do throws(SystemError) {
-            try directory.makeSymlink(name, target: task.row.target)
+    private func hiddenPlace(_ task: Fold.Task, _ fold: Fold) throws -> (Directory, Name)? {
+        task.before == nil ? try hiddenPlace(task.row.id, fold) : nil
+    }
+
+    private func stageSymlink(_ task: Fold.Task, _ place: (Directory, Name)?) throws {
+        let (directory, name) = place ?? (staging, DiskTree.name(.staged, task.row.id))
+        let identity = try Self.makeSymlink(task.row, directory, name, setsOwner)
+        try disk.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
+    }
+
+    static func makeSymlink(
+        _ row: ObjectRow, _ directory: Directory, _ name: Name, _ setsOwner: Bool
+    ) throws(SystemError) -> FileIdentity {
+        do {
+            try directory.makeSymlink(name, target: row.target)
         } catch {
             guard error.isExisting else { throw error }
-            try directory.unlink(name)
-            try directory.makeSymlink(name, target: task.row.target)
+            try directory.removeTree(name)
+            try directory.makeSymlink(name, target: row.target)
         }
-        let metadata = task.row.metadata
-        if setsOwner { try directory.setOwner(name, uid: metadata.uid, gid: metadata.gid) }
-        try directory.setModificationTime(name, metadata.mtime)
-        try fold.catalog.setLocal(task.row.id, identity: try directory.status(of: name).identity, stamp: 0)
+        if setsOwner { try directory.setOwner(name, uid: row.metadata.uid, gid: row.metadata.gid) }
+        try directory.setModificationTime(name, row.metadata.mtime)
+        return try directory.status(of: name).identity
     }
 
-    /// Writes all extents. Blocks that nobody has any more are noted as missing, and the file stays unpublished.
-    private func fill(_ file: consuming File, _ task: Fold.Task, _ content: FileContent, _ fold: Fold) throws {
+    // MARK: Content
+
+    /// What of a file is still to be had from somewhere else.
+    private struct Wanted {
+        /// Without these the batch cannot go on, as long as there is somebody to ask.
+        var requests: [BlockRequest] = []
+        /// These the source lacked already.
+        var missing: [MissingBlock] = []
+    }
+
+    /// Writes all extents. Blocks that nobody has any more are noted as missing, and the file stays unpublished: true.
+    private func fill(
+        _ file: consuming File, _ task: Fold.Task, _ content: FileContent, _ fold: Fold
+    ) throws -> Bool {
         let object = task.row.id
         let held = try file.size()
         try file.truncate(to: content.size)
-        var requests: [BlockRequest] = []
-        var lacking: [MissingBlock] = []
+        var wanted = Wanted()
         var offset: UInt64 = 0
         for extent in content.extents {
             switch extent {
@@ -240,37 +292,64 @@ final class Stager {
                 }
                 offset += UInt64(range.count)
             case .hole(let length):
-                if held > offset { try file.punchHole(offset: offset, length: length) }
+                if held > offset { try Self.clear(file, offset, length) }
                 offset += length
             case .copy(let source, let from, let length):
-                lacking += try copy(content.sources[source].object, from, length, to: file, offset, object, fold)
+                try copy(content.sources[source].object, from, length, to: file, offset, task, fold, &wanted)
                 offset += length
             case .fetch(let block):
                 if try held < offset + UInt64(block.length) || !holds(file, offset, block) {
-                    requests.append(BlockRequest(object: object, offset: offset, block: block))
+                    wanted.requests.append(BlockRequest(object: object, offset: offset, block: block))
                 }
                 offset += UInt64(block.length)
             }
         }
-        if !requests.isEmpty {
-            guard let blocks else { throw ApplyError.interrupted }
-            try blocks.fetch(requests) { request, bytes in
-                if let bytes {
-                    try file.write(bytes, at: request.offset)
-                } else {
-                    lacking.append(MissingBlock(object: object, offset: request.offset, block: request.block))
-                }
-            }
+        let lacking = try fetch(wanted, into: file)
+        let identity = try Self.finish(file, task.row, setsOwner)
+        try fold.catalog.setLocal(object, identity: identity, stamp: ObjectRow.neverSeen)
+        if try !lacking.isEmpty || fold.catalog.isPending(object) {
+            try fold.catalog.setMissing(lacking, of: object)
         }
-        try finish(file, task.row, lacking, fold)
+        return !lacking.isEmpty
     }
 
-    private func finish(
-        _ file: consuming File, _ row: ObjectRow, _ lacking: [MissingBlock], _ fold: Fold
-    ) throws {
-        let identity = try Self.finish(file, row, setsOwner)
-        try fold.catalog.setLocal(row.id, identity: identity, stamp: 0)
-        try fold.catalog.setMissing(lacking, of: row.id)
+    private func fetch(_ wanted: Wanted, into file: borrowing File) throws -> [MissingBlock] {
+        guard let blocks else {
+            if !wanted.requests.isEmpty { throw ApplyError.interrupted }
+            return wanted.missing
+        }
+        let requests =
+            wanted.requests
+            + wanted.missing.map { BlockRequest(object: $0.object, offset: $0.offset, block: $0.block) }
+        guard !requests.isEmpty else { return [] }
+        var lacking: [MissingBlock] = []
+        try fault?()
+        try blocks.fetch(requests) { request, bytes in
+            if let bytes {
+                try file.write(bytes, at: request.offset)
+            } else {
+                lacking.append(MissingBlock(object: request.object, offset: request.offset, block: request.block))
+            }
+        }
+        return lacking
+    }
+
+    /// A hole is written as zeros where the file system cannot punch one.
+    private static func clear(_ file: borrowing File, _ offset: UInt64, _ length: UInt64) throws {
+        do throws(SystemError) {
+            try file.punchHole(offset: offset, length: length)
+        } catch {
+            guard error.isUnsupported else { throw error }
+            let zeros = [UInt8](repeating: 0, count: 1 << 20)
+            var done: UInt64 = 0
+            while done < length {
+                let part = Int(min(length - done, UInt64(zeros.count)))
+                try zeros.withBytes { bytes throws(SystemError) in
+                    try file.write(UnsafeRawBufferPointer(rebasing: bytes[..<part]), at: offset + done)
+                }
+                done += UInt64(part)
+            }
+        }
     }
 
     private func holds(_ file: borrowing File, _ offset: UInt64, _ block: ContentBlock) throws -> Bool {
@@ -278,45 +357,79 @@ final class Stager {
         return bytes.count == Int(block.length) && Digest(of: bytes) == block.digest
     }
 
-    /// Copies a range of another object, or of this one's last version. What that lacks, this lacks too.
+    /// Copies a range of another object, or of this one's last version. What that lacks, this lacks too; where it is not
+    /// what the catalog knew, its blocks are asked for instead.
     private func copy(
         _ source: ObjectID, _ from: UInt64, _ length: UInt64, to file: borrowing File, _ offset: UInt64,
-        _ object: ObjectID, _ fold: Fold
-    ) throws -> [MissingBlock] {
-        guard let identity = try fold.catalog.identity(of: source),
-            let place = try disk.locate(source, identity: identity)
-        else {
-            let path = try fold.catalog.path(of: source) ?? []
-            throw ApplyError.lost(source, path: PathText.joined(path))
+        _ task: Fold.Task, _ fold: Fold, _ wanted: inout Wanted
+    ) throws {
+        guard try copyRange(source, from, length, to: file, offset, fold) else {
+            drifted.insert(source)
+            var start: UInt64 = 0
+            for index in 0..<task.row.blocks.count where start < offset + length {
+                let block = task.row.blocks[index]
+                defer { start += UInt64(block.length) }
+                guard start >= offset else { continue }
+                if block.isHole {
+                    try Self.clear(file, start, UInt64(block.length))
+                } else {
+                    wanted.requests.append(BlockRequest(object: task.row.id, offset: start, block: block))
+                }
+            }
+            return
         }
-        let opened = try place.directory.openFile(place.name)
-        let copied = try file.copyRange(from: opened, sourceOffset: from, to: offset, length: length)
-        try opened.close()
-        guard copied == length else {
-            let path = try fold.catalog.path(of: source) ?? []
-            throw ApplyError.lost(source, path: PathText.joined(path))
-        }
-        return try fold.catalog.missingBlocks(of: source).compactMap { missing in
-            guard missing.offset >= from, missing.offset < from + length else { return nil }
-            return MissingBlock(object: object, offset: missing.offset - from + offset, block: missing.block)
+        for missing in try fold.catalog.missingBlocks(of: source) {
+            guard missing.offset >= from, missing.offset < from + length else { continue }
+            wanted.missing.append(
+                MissingBlock(object: task.row.id, offset: missing.offset - from + offset, block: missing.block))
         }
     }
 
+    /// False when the source is not there, or not as it should be.
+    private func copyRange(
+        _ source: ObjectID, _ from: UInt64, _ length: UInt64, to file: borrowing File, _ offset: UInt64, _ fold: Fold
+    ) throws -> Bool {
+        guard let known = try fold.known(source), let place = try disk.locate(source, identity: known.identity) else {
+            return false
+        }
+        let opened = try place.directory.openFile(place.name)
+        let status = try opened.status()
+        var copied: UInt64 = 0
+        if status.identity == known.identity, known.checked?.isEdited(status) != true {
+            copied = try file.copyRange(from: opened, sourceOffset: from, to: offset, length: length)
+        }
+        try opened.close()
+        return copied == length
+    }
+
     // MARK: Large files that change in part
+
+    /// Stages a large file as its changes only; false when it is to be written anew.
+    private func stagePart(_ task: Fold.Task, _ content: FileContent, _ fold: Fold) throws -> Bool {
+        guard content.size >= Self.patchBytes, let before = task.before, let patch = Patch(content, of: before),
+            try !fold.catalog.isPending(before.id),
+            // Only the version that is in the tree can be patched, and only where nobody edited it.
+            let known = try fold.known(before.id), let checked = known.checked, known.identity == before.identity,
+            let place = try disk.locate(before.id, identity: known.identity), place.directory !== staging,
+            try !checked.isEdited(place.directory.status(of: place.name))
+        else { return false }
+        if try !stageClone(task, patch, place.directory, place.name, fold) { try stagePatch(task, patch) }
+        return true
+    }
 
     /// On a file system with reflinks the new version is a clone with the changed blocks written over it: as cheap as a
     /// patch, and published whole. False where there are none.
     private func stageClone(
         _ task: Fold.Task, _ patch: Patch, _ directory: Directory, _ name: Name, _ fold: Fold
     ) throws -> Bool {
-        let temporary = Name(trusted: Array("n\(task.row.id)".utf8))
-        let target = try Self.create(staging, temporary)
+        let unfinished = DiskTree.name(.unfinished, task.row.id)
+        let target = try Self.create(staging, unfinished)
         let source = try directory.openFile(name)
         let isCloned = try target.cloneAll(from: source)
         try source.close()
         guard isCloned else {
             try target.close()
-            try staging.unlink(temporary)
+            try staging.unlink(unfinished)
             return false
         }
         try target.truncate(to: patch.size)
@@ -325,17 +438,21 @@ final class Stager {
                 try target.write(UnsafeRawBufferPointer(rebasing: bytes[part.range]), at: part.offset)
             }
         }
-        try finish(target, task.row, [], fold)
-        try staging.rename(temporary, to: staging, DiskTree.stagedName(task.row.id))
+        let identity = try Self.finish(target, task.row, setsOwner)
+        try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
+        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, task.row.id))
         return true
     }
 
-    private func stagePatch(_ task: Fold.Task, _ patch: Patch, _ fold: Fold) throws {
+    private func stagePatch(_ task: Fold.Task, _ patch: Patch) throws {
         let name = temporaryName()
         let file = try staging.createFile(name)
-        let encoded = patch.encoded(bodies[task.set])
-        try file.write(encoded, at: 0)
+        try file.write(patch.encoded(bodies[task.set]), at: 0)
         try file.close()
         patches.append((task.row.id, name))
     }
+}
+
+extension Extent {
+    var isFetch: Bool { if case .fetch = self { true } else { false } }
 }

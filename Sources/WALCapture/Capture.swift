@@ -43,6 +43,7 @@ package final class Capture {
             root: root, rootStatus: try root.status(), stateIdentity: stateIdentity, watcher: watcher,
             settings: settings, progress: progress, sink: sink)
         dirty = DirtySet(settle: settings.settleNanoseconds, maxDelay: settings.maxDelayNanoseconds)
+        reconciler.isContentDirty = { [unowned self] in dirty.isContentDirty(.name($0)) }
     }
 
     /// `ready` is called once, after the first scan.
@@ -51,18 +52,21 @@ package final class Capture {
             progress.phase = .stopped
             mailbox.close()
         }
-        try scan(phase: .scanning)
+        try scan(phase: .scanning, since: Clock.monotonicNanoseconds())
         ready()
         while true {
             var marks: [@Sendable (Result<Position, any Error>) -> Void] = []
+            var isStopping = false
             for request in mailbox.take() {
                 switch request {
-                case .stop:
-                    for mark in marks { mark(.failure(CaptureError.rootChanged("capture is stopping"))) }
-                    return
+                case .stop: isStopping = true
                 case .rescan: isOverflowed = true
                 case .mark(let done): marks.append(done)
                 }
+            }
+            if isStopping {
+                for mark in marks { mark(.failure(CaptureError.stopped)) }
+                return
             }
             try turn(marks: marks)
         }
@@ -80,9 +84,9 @@ package final class Capture {
             return
         }
         try drainEvents()
-        if isOverflowed || isScanDue { try scan(phase: .rescan) }
+        if isOverflowed || isScanDue { try scan(phase: .rescan, since: Clock.monotonicNanoseconds()) }
         let now = Clock.monotonicNanoseconds()
-        if let due = dirty.nextDue, due <= now { try captureDue(all: false) }
+        if let due = dirty.nextDue, due <= now { try captureDue(all: false, since: now) }
         progress.dirty.store(dirty.count, ordering: .relaxed)
         try waitForWork()
     }
@@ -124,7 +128,9 @@ package final class Capture {
             let name = Name(trusted: event.name)
             if directory == .root, name == Reconciler.reservedName { return }
             let content = !event.mask.isDisjoint(with: [.modify, .closeWrite, .create])
-            dirty.mark(.name(Place(parent: directory, name: name)), content: content, now: now)
+            let arrival = !event.mask.isDisjoint(with: [.create, .movedTo])
+            dirty.mark(
+                .name(Place(parent: directory, name: name)), content: content, arrival: arrival, now: now)
             if !event.mask.isDisjoint(with: [.create, .delete, .movedFrom, .movedTo]) {
                 dirty.mark(.directory(directory), content: false, now: now)
             }
@@ -150,74 +156,87 @@ package final class Capture {
         // The kernel queues in order, so whatever was written before the cookie stands before it in the queue, and one
         // drain after the file was made takes both.
         try drainEvents()
-        if isOverflowed { try scan(phase: .rescan) }
         let start = Clock.monotonicNanoseconds()
         while true {
-            try captureDue(all: true)
-            // Only files that were being written stay behind, at most for the maximum delay.
-            guard dirty.hasDirt(since: start) else { break }
-            _ = try Poller.poll(descriptors: [mailbox.wake.descriptor], timeoutMilliseconds: 5)
+            if isOverflowed { try scan(phase: .rescan, since: start) }
+            try captureDue(all: true, since: start)
+            // Only what was being written stays behind, at most for the maximum delay.
+            guard isOverflowed || dirty.hasDirt(since: start) else { break }
+            let ready = try Poller.poll(descriptors: [mailbox.wake.descriptor], timeoutMilliseconds: 5)
+            if !ready.isEmpty { mailbox.wake.drain() }
+            try drainEvents()
         }
         return try catalog.state().position
     }
 
-    private func captureDue(all: Bool) throws {
-        let before = try? root.status().identity
-        guard before == (try currentRootIdentity()) else {
-            throw CaptureError.rootChanged(
-                "\(rootPath) is not the directory that it was at the start; nothing was taken for deleted. Put it back "
-                    + "and start again")
-        }
-        var again: [(DirtySet.Item, DirtySet.Dirt)] = []
+    private func captureDue(all: Bool, since: UInt64) throws {
+        try checkRoot()
         try catalog.write { transaction in
-            try reconciler.begin(transaction)
+            try reconciler.begin(transaction, since: since)
             var taken = 0
             while let (item, dirt) = dirty.take(now: Clock.monotonicNanoseconds(), all: all) {
-                let now = Clock.monotonicNanoseconds()
-                let mustTake = now >= dirt.first + settings.maxDelayNanoseconds
-                let isDone =
-                    switch item {
-                    case .name(let place): try reconciler.name(place, content: dirt.content, evenIfFuzzy: mustTake)
-                    case .directory(let object): try reconciler.directory(object)
-                    }
-                if !isDone { again.append((item, dirt)) }
+                switch item {
+                case .name(let place): try reconciler.name(glance(place, dirt))
+                case .directory(let object): try reconciler.directory(object)
+                }
+                try reconciler.emitIfFull()
                 taken += 1
                 // The kernel's queue is finite; a long batch must not let it overflow.
                 if taken % 128 == 0 { try drainEvents() }
                 // What keeps coming goes into the next transaction, or this one would never end.
                 if taken >= 20_000 { break }
             }
-            try reconciler.finish()
+            try finish()
         }
+        takeBack()
+    }
+
+    private func glance(_ place: Place, _ dirt: DirtySet.Dirt) -> Reconciler.Glance {
+        let isOverdue = Clock.monotonicNanoseconds() >= dirt.first + settings.maxDelayNanoseconds
+        return Reconciler.Glance(place: place, content: dirt.content, since: dirt.first, isOverdue: isOverdue)
+    }
+
+    private func finish() throws {
+        try reconciler.finish {
+            try drainEvents()
+            return dirty.takeArrivals().map { glance($0, $1) }
+        }
+    }
+
+    /// What is to be looked at again.
+    private func takeBack() {
         let now = Clock.monotonicNanoseconds()
-        for (item, dirt) in again { dirty.markAgain(item, dirt, now: now) }
-        for place in reconciler.takeUnstable() { dirty.mark(.name(place), content: true, now: now) }
+        for glance in reconciler.takeRetries() { dirty.markAgain(.name(glance.place), since: glance.since, now: now) }
+        for place in reconciler.takeFuzzy() { dirty.mark(.name(place), content: true, now: now) }
+        if reconciler.needsScan { isOverflowed = true }
     }
 
     /// Looks at the whole tree. Also the way to begin: of an empty catalog everything is new.
-    private func scan(phase: CaptureProgress.Phase) throws {
-        guard try root.status().identity == (try currentRootIdentity()) else {
-            throw CaptureError.rootChanged(
-                "\(rootPath) is not the directory that it was at the start; nothing was taken for deleted. Put it back "
-                    + "and start again")
-        }
+    private func scan(phase: CaptureProgress.Phase, since: UInt64) throws {
+        try checkRoot()
         progress.phase = phase
         progress.namesSeen.store(0, ordering: .relaxed)
         isOverflowed = false
         // Whatever is dirty is looked at by the scan; what becomes dirty during it is looked at again.
         dirty.removeAll()
         try catalog.write { transaction in
-            try reconciler.begin(transaction)
+            try reconciler.begin(transaction, since: since)
             try reconciler.scan { try drainEvents() }
-            try reconciler.finish()
+            try finish()
         }
-        for place in reconciler.takeUnstable() {
-            dirty.mark(.name(place), content: true, now: Clock.monotonicNanoseconds())
-        }
+        takeBack()
         progress.watches.store(watcher.count, ordering: .relaxed)
         progress.watchLimitReached.store(watcher.reachedLimit, ordering: .relaxed)
         lastScan = Clock.monotonicNanoseconds()
         progress.phase = .watching
+    }
+
+    private func checkRoot() throws {
+        guard try root.status().identity == currentRootIdentity() else {
+            throw CaptureError.rootChanged(
+                "\(rootPath) is not the directory that it was at the start; nothing was taken for deleted. Put it back "
+                    + "and start again")
+        }
     }
 
     private func currentRootIdentity() throws -> FileIdentity? {

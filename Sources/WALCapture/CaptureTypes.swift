@@ -27,10 +27,13 @@ package protocol CaptureSink: AnyObject {
 package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// The root is not what it was; nothing is taken for deleted.
     case rootChanged(String)
+    /// There is nobody to answer any more.
+    case stopped
 
     package var description: String {
         switch self {
         case .rootChanged(let text): text
+        case .stopped: "capture has stopped"
         }
     }
 }
@@ -63,14 +66,14 @@ package final class CaptureProgress: Sendable {
 
     package var problems: [String: String] { problemTexts.withLock { $0 } }
 
+    var hasProblems: Bool { problemTexts.withLock { !$0.isEmpty } }
+
     func report(_ path: String, _ problem: String) {
         problemTexts.withLock { if $0.count < Self.maxProblems || $0[path] != nil { $0[path] = problem } }
     }
 
     func clearProblem(_ path: String) {
-        problemTexts.withLock { problems in
-            if !problems.isEmpty { problems[path] = nil }
-        }
+        problemTexts.withLock { $0[path] = nil }
     }
 }
 
@@ -110,7 +113,7 @@ package final class CaptureMailbox: Sendable {
             return closed
         }
         if refused {
-            if case .mark(let done) = request { done(.failure(CaptureError.rootChanged("capture has stopped"))) }
+            if case .mark(let done) = request { done(.failure(CaptureError.stopped)) }
             return
         }
         wake.signal()
@@ -127,7 +130,7 @@ package final class CaptureMailbox: Sendable {
     func close() {
         isClosed.withLock { $0 = true }
         for case .mark(let done) in take() {
-            done(.failure(CaptureError.rootChanged("capture has stopped")))
+            done(.failure(CaptureError.stopped))
         }
     }
 }

@@ -21,13 +21,13 @@ package final class ContentReader {
         case hole(UInt64)
     }
 
-    /// All of `file` in order. `status` says whether it can have holes; how much there is, the file itself says. Returns
-    /// the bytes that were read, holes included.
+    /// `file` in order, as far as `status` says that it goes: one that grows as fast as it is read must have an end.
+    /// Returns the bytes that were read, holes included; fewer than that when it shrank.
     package func read(
         _ file: borrowing File, status: FileStatus, _ visit: (Piece) throws -> Void
     ) throws -> UInt64 {
         let mayHaveHoles = status.allocatedBlocks * 512 < status.size && status.size > 0
-        if !mayHaveHoles { return try readRange(file, from: 0, to: .max, visit) }
+        if !mayHaveHoles { return try readRange(file, from: 0, to: status.size, visit) }
         var offset: UInt64 = 0
         while offset < status.size {
             guard let data = try file.seekData(from: offset), data < status.size else {

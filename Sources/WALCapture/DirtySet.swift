@@ -17,6 +17,8 @@ struct DirtySet {
         var last: UInt64
         /// Content may have changed, so size and times are not enough to say that it has not.
         var content: Bool
+        /// Something may have come to the name.
+        var arrival = false
     }
 
     let settle: UInt64
@@ -36,25 +38,41 @@ struct DirtySet {
     var isEmpty: Bool { items.isEmpty }
     var count: Int { items.count }
 
-    mutating func mark(_ item: Item, content: Bool, now: UInt64) {
+    mutating func mark(_ item: Item, content: Bool, arrival: Bool = false, now: UInt64) {
         if var dirt = items[item] {
             dirt.last = now
             dirt.content = dirt.content || content
+            dirt.arrival = dirt.arrival || arrival
             items[item] = dirt
         } else {
-            items[item] = Dirt(first: now, last: now, content: content)
+            items[item] = Dirt(first: now, last: now, content: content, arrival: arrival)
             queue.append((now + settle, item))
         }
     }
 
     /// Puts back what could not be read stably, with the time at which its restlessness began.
-    mutating func markAgain(_ item: Item, _ dirt: Dirt, now: UInt64) {
+    mutating func markAgain(_ item: Item, since first: UInt64, now: UInt64) {
         guard items[item] == nil else {
-            items[item]!.first = min(items[item]!.first, dirt.first)
+            items[item]!.first = min(items[item]!.first, first)
+            items[item]!.content = true
             return
         }
-        items[item] = Dirt(first: dirt.first, last: now, content: true)
-        queue.append((now + settle, item))
+        let dirt = Dirt(first: first, last: now, content: true)
+        items[item] = dirt
+        queue.append((due(dirt), item))
+    }
+
+    /// Whether a write to the item waits to be looked at.
+    func isContentDirty(_ item: Item) -> Bool { items[item]?.content ?? false }
+
+    /// Takes out every name that something may have come to, due or not.
+    mutating func takeArrivals() -> [(Place, Dirt)] {
+        var found: [(Place, Dirt)] = []
+        for (item, dirt) in items where dirt.arrival {
+            if case .name(let place) = item { found.append((place, dirt)) }
+        }
+        for (place, _) in found { items[.name(place)] = nil }
+        return found
     }
 
     private func due(_ dirt: Dirt) -> UInt64 {

@@ -4,32 +4,60 @@ import WALFormat
 import WALSystem
 
 /// Compares the tree with the catalog and alone emits changes: the catalog is changed in its transaction and the same
-/// change is written as an entry. Between ``begin(_:)`` and ``finish()`` it belongs to one transaction.
+/// change is written as an entry. Between ``begin(_:since:)`` and ``finish(arrivals:)`` it belongs to one transaction.
+///
+/// A segment may end anywhere between two names, but never with a directory that is below itself: no replica could make
+/// that tree. So a directory that is seen at a new name loses its old one at once, whoever stands there now.
 final class Reconciler {
     /// Where the state folder stands unless told otherwise; never replicated in either direction.
     static let reservedName = Name(".wal")
 
-    private let rootStatus: FileStatus
-    private let stateIdentity: FileIdentity
-    private let watcher: Watcher
-    private let settings: CaptureSettings
-    private let progress: CaptureProgress
-    private let sink: any CaptureSink
-    private let handles: TreeHandles
-    private let content: ContentCapture
+    /// A name to look at, and what is known of it.
+    struct Glance {
+        var place: Place
+        /// Content may have changed, so size and times are not enough to say that it has not.
+        var content: Bool
+        /// When it became dirty, in monotonic nanoseconds.
+        var since: UInt64
+        /// It was restless for too long: take it as it is.
+        var isOverdue: Bool
+    }
 
-    private var catalog: CatalogTransaction!
-    private var changes = ChangeWriter()
-    private var flags: SegmentHeader.Flags = []
+    let rootStatus: FileStatus
+    let stateIdentity: FileIdentity
+    let watcher: Watcher
+    let settings: CaptureSettings
+    let progress: CaptureProgress
+    let handles: TreeHandles
+    let content: ContentCapture
+    private let sink: any CaptureSink
+    /// Whether a write to this name waits to be looked at. A file that is looked at by another of its names must know.
+    var isContentDirty: (Place) -> Bool = { _ in false }
+
+    var catalog: CatalogTransaction!
+    var changes = ChangeWriter()
+    var flags: SegmentHeader.Flags = []
     /// The first scan of a history: what is found is where the history begins, so nothing of it goes into the log.
-    private var isBaseline = false
+    private(set) var isBaseline = false
+    private(set) var isScan = false
+    private var since: UInt64 = 0
     /// Objects that lost a name in this batch: dropped at its end unless they have another by then.
-    private var orphans: Set<ObjectID> = []
+    var orphans: Set<ObjectID> = []
+    /// Directories that got another name since the last segment.
+    var movedDirectories: Set<ObjectID> = []
     /// Directories whose entries are still to be compared.
-    private var unlisted: [ObjectID] = []
-    private var isScan = false
-    /// Files that changed while the scan read them.
-    private var unstable: [Place] = []
+    var unlisted: [ObjectID] = []
+    /// Other names of objects that were seen at a new one.
+    var followUps: [Place] = []
+    /// Files that were written to, by whatever name.
+    var written: Set<ObjectID> = []
+    /// Names in directories that are not where the catalog has them: their move is looked at first.
+    var unlocated: [Glance] = []
+    private var retries: [Glance] = []
+    /// Captured while they were being written; a clean look follows.
+    var fuzzy: [Place] = []
+    /// A directory could not be found for too long: only a scan can tell where it is.
+    private(set) var needsScan = false
 
     init(
         root: Directory, rootStatus: FileStatus, stateIdentity: FileIdentity, watcher: Watcher,
@@ -45,25 +73,61 @@ final class Reconciler {
         content = ContentCapture(reader: ContentReader())
     }
 
-    func begin(_ transaction: CatalogTransaction) throws {
+    /// `since` is when the wait for this batch began: what it finds by itself and cannot take counts as dirty from then.
+    func begin(_ transaction: CatalogTransaction, since: UInt64) throws {
         catalog = transaction
+        self.since = since
         changes.removeAll()
         flags = []
         orphans.removeAll()
+        movedDirectories.removeAll()
         unlisted.removeAll()
+        followUps.removeAll()
+        written.removeAll()
+        unlocated.removeAll()
         isScan = false
-        isBaseline = try transaction.identity(of: .root) == nil
+        needsScan = false
+        let known = try transaction.identity(of: .root)
+        isBaseline = known == nil
         if isBaseline {
             try transaction.insert(
                 ObjectRow(id: .root, kind: .directory, metadata: rootStatus.metadata, identity: rootStatus.identity))
             changes.directory(.root, rootStatus.metadata)
+        } else if known == .unknown {
+            try transaction.setLocal(.root, identity: rootStatus.identity, stamp: ObjectRow.neverSeen)
+        } else if known != rootStatus.identity {
+            throw CaptureError.rootChanged(
+                "the catalog describes another directory than the one that is there now; nothing was taken for deleted. "
+                    + "Where this one was restored in its place, remove catalog.sqlite: it is then taken as it is")
         }
         try watcher.watch(.root, handles.root)
     }
 
-    /// Ends the batch: drops what has no name, emits what is left.
-    func finish() throws {
-        try listUnlisted { }
+    /// Ends the batch: drops what has no name, emits what is left. `arrivals` are names that something came to and that
+    /// were not due yet: the other halves of renames.
+    func finish(arrivals: () throws -> [Glance]) throws {
+        try listUnlisted {}
+        // A stream of new files must not hold up the batch for ever.
+        var rounds = 0
+        while rounds < 3, try hasOrphans() || !unlocated.isEmpty {
+            let more = try arrivals()
+            let again = unlocated
+            unlocated.removeAll()
+            if more.isEmpty, rounds > 0 || again.isEmpty {
+                unlocated = again
+                break
+            }
+            for glance in more + again { try name(glance) }
+            try listUnlisted {}
+            rounds += 1
+        }
+        for glance in unlocated {
+            if glance.isOverdue { needsScan = true }
+            retries.append(glance)
+        }
+        // Where the other half of a move cannot be known, all is looked at.
+        if try hasLoop() { try scan {} }
+        if isScan { orphans.formUnion(try catalog.namelessObjects()) }
         try dropOrphans()
         if isBaseline {
             changes.removeAll()
@@ -75,22 +139,54 @@ final class Reconciler {
         catalog = nil
     }
 
-    private func emit() throws {
+    /// What could not be taken: it changed while it was looked at.
+    func takeRetries() -> [Glance] {
+        defer { retries.removeAll() }
+        return retries
+    }
+
+    func takeFuzzy() -> [Place] {
+        defer { fuzzy.removeAll() }
+        return fuzzy
+    }
+
+    // MARK: Segments
+
+    func emit() throws {
         catalog.state.position = try sink.emit(changes, state: catalog.state, flags: flags)
         catalog.state.isComplete = true
         changes.removeAll()
         flags = []
+        movedDirectories.removeAll()
     }
 
-    private func emitIfFull() throws {
+    func emitIfFull() throws {
         guard changes.rawBytes >= Limits.targetSegmentRawBytes || changes.entryCount >= Limits.maxSegmentEntries / 4
         else { return }
-        if isBaseline { changes.removeAll() } else { try emit() }
+        try emitNow()
     }
 
-    func takeUnstable() -> [Place] {
-        defer { unstable.removeAll() }
-        return unstable
+    /// Ends the segment here, unless no replica could be in the state between.
+    func emitNow() throws {
+        if isBaseline {
+            changes.removeAll()
+        } else if try !changes.isEmpty && !hasLoop() {
+            try emit()
+        }
+    }
+
+    /// True when a directory that was moved is below itself as far as the catalog knows: another move is not seen yet.
+    private func hasLoop() throws -> Bool {
+        for object in movedDirectories {
+            var current = object
+            var depth = 0
+            while current != .root, let place = try catalog.places(of: current).first {
+                current = place.parent
+                depth += 1
+                if current == object || depth > Limits.maxDepth { return true }
+            }
+        }
+        return false
     }
 
     // MARK: Directories
@@ -98,7 +194,7 @@ final class Reconciler {
     /// Compares every directory's entries with the catalog. `pause` is called now and then.
     func scan(pause: () throws -> Void) throws {
         isScan = true
-        _ = try directory(.root)
+        try directory(.root)
         unlisted.append(.root)
         try listUnlisted(pause)
     }
@@ -114,16 +210,20 @@ final class Reconciler {
 
     private func list(_ object: ObjectID) throws {
         guard let directory = try open(object) else { return }
-        // Watch first, then list: what comes after the listing raises an event.
-        try watcher.watch(object, directory)
-        var entries: [DirectoryEntry]
-        do throws(SystemError) {
-            entries = try directory.entries()
-        } catch {
-            try reportUnreadable(object, error)
+        let entries: [DirectoryEntry]
+        do {
+            guard try directory.status().dev == rootStatus.dev else {
+                progress.report(try path(of: object), "is on another file system; what is below it is left out")
+                return
+            }
+            // Watch first, then look: what comes after that raises an event.
+            if try watcher.watch(object, directory) { try self.directory(object) }
+            entries = try directory.entries().sorted { $0.name < $1.name }
+        } catch let error as SystemError {
+            progress.report(try path(of: object), "\(error)")
             return
         }
-        entries.sort { $0.name < $1.name }
+        if progress.hasProblems { progress.clearProblem(try path(of: object)) }
         progress.namesSeen.add(UInt64(entries.count), ordering: .relaxed)
         let known = try catalog.children(of: object)
         var next = 0
@@ -133,16 +233,16 @@ final class Reconciler {
                 try removed(Place(parent: object, name: known[next].name))
                 next += 1
             }
-            let place = Place(parent: object, name: entry.name)
             if next < known.count, known[next].name == entry.name {
                 let row = known[next]
                 next += 1
-                if try isUnchanged(row, directory) {
+                if isUnchanged(row, directory) {
                     if isScan, row.kind == .directory { unlisted.append(row.object) }
                     continue
                 }
             }
-            if try !name(place, content: true, evenIfFuzzy: false) { unstable.append(place) }
+            let place = Place(parent: object, name: entry.name)
+            try name(Glance(place: place, content: true, since: since, isOverdue: false))
             try emitIfFull()
         }
         while next < known.count {
@@ -151,269 +251,62 @@ final class Reconciler {
         }
     }
 
-    private func isUnchanged(_ row: ChildRow, _ directory: Directory) throws -> Bool {
-        do throws(SystemError) {
-            let status = try directory.status(of: row.name)
-            return status.kind == row.kind && status.identity == row.identity && status.metadata == row.metadata
-                && (row.kind == .directory
-                    || (status.size == row.size && status.ctime.clampedNanoseconds == row.stamp))
-        } catch {
-            if error.isNotFound { return false }
-            throw error
-        }
+    private func isUnchanged(_ row: ChildRow, _ directory: Directory) -> Bool {
+        guard let status = try? directory.status(of: row.name) else { return false }
+        return status.kind == row.kind && status.identity == row.identity && status.metadata == row.metadata
+            && (row.kind == .directory || (status.size == row.size && status.ctime.clampedNanoseconds == row.stamp))
     }
 
-    /// The directory's own metadata. True, for there is nothing to wait for.
-    func directory(_ object: ObjectID) throws -> Bool {
-        guard let row = try catalog.object(object), row.kind == .directory, let directory = try open(object) else {
-            return true
+    /// The directory's own metadata.
+    func directory(_ object: ObjectID) throws {
+        guard let row = try catalog.object(object), row.kind == .directory else { return }
+        guard let directory = try open(object) else {
+            if let place = try catalog.places(of: object).first {
+                unlocated.append(Glance(place: place, content: false, since: since, isOverdue: false))
+            }
+            return
         }
         let status = try directory.status()
-        if status.metadata != row.metadata {
-            try update(row, status.metadata, status)
-        }
-        return true
+        if status.metadata != row.metadata { try update(row, status) }
     }
 
-    private func open(_ object: ObjectID) throws -> Directory? {
+    func open(_ object: ObjectID) throws -> Directory? {
         do {
             return try handles.directory(object, catalog)
         } catch let error as SystemError {
-            try reportUnreadable(object, error)
+            progress.report(try path(of: object), "\(error)")
             return nil
         }
     }
 
-    private func reportUnreadable(_ object: ObjectID, _ error: SystemError) throws {
-        let path = try catalog.path(of: object) ?? []
-        progress.report(PathText.joined(path), "\(error)")
+    func path(of object: ObjectID) throws -> String {
+        PathText.joined(try catalog.path(of: object) ?? [])
+    }
+
+    func path(of place: Place) throws -> String {
+        PathText.joined((try catalog.path(of: place.parent) ?? []) + [place.name])
     }
 
     // MARK: Names
 
-    /// Looks at one name. False when its file changed while it was read: the name is to be looked at again, and until
-    /// then the catalog keeps what it had.
-    func name(_ place: Place, content mayHaveChanged: Bool, evenIfFuzzy: Bool) throws -> Bool {
-        guard try catalog.identity(of: place.parent) != nil, let directory = try open(place.parent) else { return true }
-        let status: FileStatus
-        do throws(SystemError) {
-            status = try directory.status(of: place.name)
-        } catch {
-            guard error.isNotFound else {
-                progress.report(place.name.description, "\(error)")
-                return true
-            }
-            try removed(place)
-            return true
+    /// Looks at one name and at whatever that leads to. Where something changed meanwhile it is to be looked at again, and
+    /// until then the catalog keeps what it had.
+    func name(_ glance: Glance) throws {
+        if try !look(glance) { retries.append(glance) }
+        // A list, not a recursion: a chain of renames is as long as somebody likes.
+        while let place = followUps.popLast() {
+            let next = Glance(
+                place: place, content: isContentDirty(place), since: glance.since, isOverdue: glance.isOverdue)
+            if try !look(next) { retries.append(next) }
         }
-        guard let kind = status.kind else {
-            progress.skippedSpecial.add(1, ordering: .relaxed)
-            try removed(place)
-            return true
-        }
-        if kind == .directory, status.identity == stateIdentity { return true }
-
-        if let known = try catalog.lookup(place), let row = try catalog.object(known), row.kind == kind,
-            row.identity == status.identity || row.identity == .unknown
-        {
-            return try look(
-                row, place, status, directory, content: mayHaveChanged, evenIfFuzzy: evenIfFuzzy)
-        }
-        if let known = try catalog.find(status.identity), let row = try catalog.object(known), row.kind == kind {
-            return try named(row, place, status, directory, content: mayHaveChanged, evenIfFuzzy: evenIfFuzzy)
-        }
-        return try appeared(place, kind, status, directory, evenIfFuzzy: evenIfFuzzy)
-    }
-
-    private func removed(_ place: Place) throws {
-        guard let object = try catalog.lookup(place) else { return }
-        try catalog.unbind(place)
-        changes.unbind(parent: place.parent, place.name)
-        orphans.insert(object)
-    }
-
-    private func bind(_ place: Place, _ object: ObjectID) throws {
-        if let old = try catalog.lookup(place), old != object { orphans.insert(old) }
-        try catalog.bind(place, to: object)
-        changes.bind(parent: place.parent, place.name, object)
-    }
-
-    /// A known object under a name that is new to it: moved here, or linked.
-    private func named(
-        _ row: ObjectRow, _ place: Place, _ status: FileStatus, _ directory: Directory, content: Bool,
-        evenIfFuzzy: Bool
-    ) throws -> Bool {
-        let others = try catalog.places(of: row.id)
-        try bind(place, row.id)
-        // At once, so that no segment holds a directory under two names.
-        for other in others where other != place {
-            if try !name(other, content: false, evenIfFuzzy: evenIfFuzzy) { unstable.append(other) }
-        }
-        if row.kind == .directory, isScan { unlisted.append(row.id) }
-        return try look(row, place, status, directory, content: content, evenIfFuzzy: evenIfFuzzy)
-    }
-
-    /// A known object under a known name: whether it changed.
-    private func look(
-        _ row: ObjectRow, _ place: Place, _ status: FileStatus, _ directory: Directory, content: Bool,
-        evenIfFuzzy: Bool
-    ) throws -> Bool {
-        let stamp = status.ctime.clampedNanoseconds
-        switch row.kind {
-        case .directory:
-            if row.metadata != status.metadata || row.identity != status.identity {
-                try update(row, status.metadata, status)
-            }
-            if isScan { unlisted.append(row.id) }
-            return true
-        case .symlink:
-            let target: [UInt8]
-            do throws(SystemError) { target = try directory.readLink(place.name) } catch { return !error.isNotFound }
-            if target != row.target {
-                try put(.symlink(id: row.id, metadata: status.metadata, target: target), status)
-                changes.symlink(row.id, status.metadata, target: target)
-            } else if row.metadata != status.metadata || row.stamp != stamp || row.identity != status.identity {
-                try update(row, status.metadata, status)
-            }
-            return true
-        case .file:
-            // A change time alone says that something changed; only reading tells whether the content did. Times can be
-            // set back, so equal times prove nothing where there was a write.
-            let isSame =
-                row.size == status.size && row.metadata.mtime == status.mtime && row.identity == status.identity
-            if isSame, row.stamp == stamp { return true }
-            if isSame, !content {
-                try update(row, status.metadata, status)
-                return true
-            }
-            return try file(place, status, directory, row.id, old: row, evenIfFuzzy: evenIfFuzzy)
-        }
-    }
-
-    private func appeared(
-        _ place: Place, _ kind: Kind, _ status: FileStatus, _ directory: Directory, evenIfFuzzy: Bool
-    ) throws -> Bool {
-        let object = max(catalog.state.lastObject, .root) + 1
-        switch kind {
-        case .file:
-            let before = try catalog.lookup(place).flatMap { try catalog.object($0) }
-            catalog.state.lastObject = object
-            guard
-                try file(place, status, directory, object, old: nil, before: before, evenIfFuzzy: evenIfFuzzy)
-            else {
-                catalog.state.lastObject = object - 1
-                return false
-            }
-        case .symlink:
-            let target: [UInt8]
-            do throws(SystemError) { target = try directory.readLink(place.name) } catch { return !error.isNotFound }
-            catalog.state.lastObject = object
-            try put(.symlink(id: object, metadata: status.metadata, target: target), status)
-            changes.symlink(object, status.metadata, target: target)
-        case .directory:
-            catalog.state.lastObject = object
-            try put(ObjectRow(id: object, kind: .directory, metadata: status.metadata), status)
-            changes.directory(object, status.metadata)
-        }
-        // A file that could not be opened is not there for us, and was reported.
-        guard try catalog.identity(of: object) != nil else { return true }
-        try bind(place, object)
-        if kind == .directory {
-            // Another file system below is a boundary: the directory is replicated, what is mounted on it is not.
-            if status.dev == rootStatus.dev {
-                if let opened = try? directory.openDirectory(place.name) { handles.remember(object, opened) }
-                unlisted.append(object)
-            } else {
-                progress.report(place.name.description, "is on another file system; what is below it is left out")
-            }
-        }
-        return true
-    }
-
-    // MARK: Objects
-
-    private func put(_ row: ObjectRow, _ status: FileStatus) throws {
-        var row = row
-        row.identity = status.identity
-        row.stamp = status.ctime.clampedNanoseconds
-        try catalog.put(row)
-    }
-
-    private func update(_ row: ObjectRow, _ metadata: Metadata, _ status: FileStatus) throws {
-        var new = row
-        new.metadata = metadata
-        try put(new, status)
-        if metadata != row.metadata { changes.metadata(row.id, metadata) }
-    }
-
-    /// Reads a file and writes what is new of it. False when it changed meanwhile and may be tried again.
-    private func file(
-        _ place: Place, _ status: FileStatus, _ directory: Directory, _ object: ObjectID, old: ObjectRow?,
-        before: ObjectRow? = nil, evenIfFuzzy: Bool
-    ) throws -> Bool {
-        let mark = changes.mark
-        let file: File
-        do throws(SystemError) {
-            file = try directory.openFile(place.name)
-        } catch {
-            // Gone already: its own event follows. Anything else is reported, and what was known is kept.
-            if !error.isNotFound { progress.report(place.name.description, "\(error)") }
-            return true
-        }
-        let first = try file.status()
-        guard first.identity == status.identity else {
-            try file.close()
-            return false
-        }
-        let known = [old, before].compactMap { $0 }
-        let result: ContentCapture.Result
-        do {
-            result = try content.write(
-                file, status: first, object: object, known: known,
-                maxInlineBytes: isBaseline ? 0 : settings.maxInlineBytes, to: &changes)
-        } catch let error as SystemError {
-            changes.rollback(to: mark)
-            progress.report(place.name.description, "\(error)")
-            return true
-        }
-        let second = try file.status()
-        try file.close()
-        progress.filesRead.add(1, ordering: .relaxed)
-        progress.bytesRead.add(result.size, ordering: .relaxed)
-        let isStable =
-            second.size == result.size && second.size == first.size && second.mtime == first.mtime
-            && second.ctime == first.ctime
-        if !isStable, !evenIfFuzzy {
-            changes.rollback(to: mark)
-            return false
-        }
-        progress.clearProblem(place.name.description)
-        if !isStable {
-            flags.insert(.fuzzy)
-            progress.fuzzyReads.add(1, ordering: .relaxed)
-            unstable.append(place)
-        }
-        var row = ObjectRow(
-            id: object, kind: .file, metadata: first.metadata, size: result.size, content: result.digest,
-            blocks: result.table)
-        // What was read unstably must look different at the next look.
-        row.stamp = isStable ? first.ctime.clampedNanoseconds : 0
-        row.identity = first.identity
-        if let old, old.content == result.digest {
-            changes.rollback(to: mark)
-            if old.metadata != first.metadata { changes.metadata(object, first.metadata) }
-        } else if known.isEmpty, result.size >= 4096, let twin = try catalog.find(content: result.digest) {
-            changes.rollback(to: mark)
-            let source = ContentSource(object: twin, content: result.digest)
-            changes.beginFile(object, first.metadata, sources: [source])
-            changes.copy(source: 0, offset: 0, length: result.size)
-            changes.endFile(size: result.size, digest: result.digest)
-        }
-        try catalog.put(row)
-        return true
     }
 
     // MARK: Objects without a name
+
+    private func hasOrphans() throws -> Bool {
+        for object in orphans where try object != .root && !catalog.hasName(object) { return true }
+        return false
+    }
 
     private func dropOrphans() throws {
         var waiting = Array(orphans)

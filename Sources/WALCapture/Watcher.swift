@@ -22,8 +22,12 @@ final class Watcher {
 
     var count: Int { watches.count }
 
-    func watch(_ object: ObjectID, _ directory: Directory) throws {
-        guard watches[object] == nil else { return }
+    func isWatching(_ object: ObjectID) -> Bool { watches[object] != nil }
+
+    /// True when nobody watched it before.
+    @discardableResult
+    func watch(_ object: ObjectID, _ directory: Directory) throws(SystemError) -> Bool {
+        guard watches[object] == nil else { return false }
         do throws(SystemError) {
             let watch = try inotify.add(directory)
             // The same inode under another number: the later number is the right one.
@@ -34,6 +38,7 @@ final class Watcher {
             guard error.isWatchLimit else { throw error }
             reachedLimit = true
         }
+        return true
     }
 
     func unwatch(_ object: ObjectID) {

@@ -37,6 +37,15 @@ package final class Catalog: Sendable {
 
     /// Runs `body` in a transaction: committed when it returns, as if it had never been when it throws.
     package func write<T>(durably: Bool = false, _ body: (CatalogTransaction) throws -> T) throws -> T {
+        do {
+            return try transact(durably: durably, body)
+        } catch let error as DatabaseError {
+            // A commit can meet a full disk too, and GRDB says that in its own words.
+            throw error.resultCode == .SQLITE_FULL ? CatalogError.full("\(error)") : .database("\(error)")
+        }
+    }
+
+    private func transact<T>(durably: Bool, _ body: (CatalogTransaction) throws -> T) throws -> T {
         try pool.writeWithoutTransaction { database in
             // SQLite takes the new level for the next transaction, so it stands outside of it.
             if durably { try database.execute(sql: "PRAGMA synchronous = FULL") }
@@ -98,6 +107,12 @@ enum Schema {
                     CREATE TABLE missing (
                         object INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
                         digest BLOB NOT NULL, PRIMARY KEY (object, offset)
+                    ) WITHOUT ROWID;
+                    CREATE TABLE stale (
+                        parent INTEGER NOT NULL, name BLOB NOT NULL, object INTEGER NOT NULL, kind INTEGER NOT NULL,
+                        ino INTEGER NOT NULL, birth INTEGER NOT NULL,
+                        mtime INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+                        PRIMARY KEY (parent, name)
                     ) WITHOUT ROWID;
                     CREATE TABLE journal (one INTEGER PRIMARY KEY CHECK (one = 1), ops BLOB NOT NULL);
                     """)

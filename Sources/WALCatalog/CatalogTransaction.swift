@@ -242,6 +242,20 @@ package final class CatalogTransaction {
         return try statement.step()
     }
 
+    /// Objects that no name means, beside the root: a segment may end between a name that went and one that comes.
+    package func namelessObjects() throws -> [ObjectID] {
+        let statement = try self.statement(
+            """
+            SELECT id FROM objects WHERE id <> ? AND NOT EXISTS (SELECT 1 FROM names WHERE object = objects.id)
+            ORDER BY id
+            """)
+        defer { statement.reset() }
+        statement.bind(1, ObjectID.root)
+        var objects: [ObjectID] = []
+        while try statement.step() { objects.append(statement.unsigned(0)) }
+        return objects
+    }
+
     /// The entries of a directory, ordered by the bytes of their names.
     package func children(of parent: ObjectID) throws -> [ChildRow] {
         let statement = try self.statement(
@@ -324,7 +338,9 @@ package final class CatalogTransaction {
 
     /// Empties the catalog: no objects, no names, the state as in a new one.
     package func removeEverything() throws {
-        try database.execute(sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM missing; DELETE FROM journal;")
+        try database.execute(
+            sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM missing;"
+                + " DELETE FROM stale; DELETE FROM journal;")
         state = .empty
     }
 
@@ -345,7 +361,8 @@ package final class CatalogTransaction {
         statement.bind(1, object)
         var blocks: [MissingBlock] = []
         while try statement.step() {
-            let block = ContentBlock(length: UInt32(truncatingIfNeeded: statement.int(1)), digest: try statement.digest(2))
+            let block = ContentBlock(
+                length: UInt32(truncatingIfNeeded: statement.int(1)), digest: try statement.digest(2))
             blocks.append(MissingBlock(object: object, offset: statement.unsigned(0), block: block))
         }
         return blocks
@@ -379,6 +396,59 @@ package final class CatalogTransaction {
             insert.bind(4, missing.block.digest)
             try insert.run()
         }
+    }
+
+    /// What is still seen at the name of a file that lacks blocks: the version before it. nil when nothing is.
+    package func stale(at place: Place) throws -> Occupant? {
+        let statement = try self.statement(
+            "SELECT object, kind, ino, birth, mtime, mtime_ns, size FROM stale WHERE parent = ? AND name = ?")
+        defer { statement.reset() }
+        statement.bind(1, place.parent)
+        return try place.name.bytes.withUnsafeBytes { bytes in
+            statement.bind(2, bytes)
+            guard try statement.step() else { return nil }
+            guard let kind = Kind(rawValue: UInt8(truncatingIfNeeded: statement.int(1))) else {
+                throw CatalogError.damaged("kind of what is stale")
+            }
+            return Occupant(
+                object: statement.unsigned(0), kind: kind,
+                identity: FileIdentity(ino: statement.unsigned(2), birthNanos: statement.int(3)),
+                mtime: Timestamp(
+                    seconds: statement.int(4), nanoseconds: UInt32(truncatingIfNeeded: statement.int(5))),
+                size: statement.unsigned(6))
+        }
+    }
+
+    /// Notes what is still seen at a name, or with nil that it is what the catalog says.
+    package func setStale(_ occupant: Occupant?, at place: Place) throws {
+        guard let occupant else {
+            let delete = try statement("DELETE FROM stale WHERE parent = ? AND name = ?")
+            delete.bind(1, place.parent)
+            try place.name.bytes.withUnsafeBytes { bytes in
+                delete.bind(2, bytes)
+                try delete.run()
+            }
+            return
+        }
+        let insert = try statement("INSERT OR REPLACE INTO stale VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        insert.bind(1, place.parent)
+        insert.bind(3, occupant.object)
+        insert.bind(4, Int64(occupant.kind.rawValue))
+        insert.bind(5, occupant.identity.ino)
+        insert.bind(6, occupant.identity.birthNanos)
+        insert.bind(7, occupant.mtime.seconds)
+        insert.bind(8, Int64(occupant.mtime.nanoseconds))
+        insert.bind(9, occupant.size)
+        try place.name.bytes.withUnsafeBytes { bytes in
+            insert.bind(2, bytes)
+            try insert.run()
+        }
+    }
+
+    package func hasStale() throws -> Bool {
+        let statement = try self.statement("SELECT 1 FROM stale LIMIT 1")
+        defer { statement.reset() }
+        return try statement.step()
     }
 
     // MARK: Publishing in progress

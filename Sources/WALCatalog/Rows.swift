@@ -16,8 +16,14 @@ package struct ObjectRow: Hashable, Sendable {
     package var target: [UInt8]
     /// Which inode of this host it is. Local, never replicated.
     package var identity: FileIdentity
-    /// The inode's change time when it was captured, in nanoseconds since 1970; 0 where nobody looked. Local.
+    /// The inode's change time when it was captured, in nanoseconds since 1970; ``neverSeen`` or ``toBeRead`` where
+    /// that proves nothing. Local.
     package var stamp: Int64
+
+    /// Nobody looked at the inode since it was written: equal identity, size and modification time must do.
+    package static let neverSeen: Int64 = 0
+    /// It may have changed without its times showing that: the next look reads it.
+    package static let toBeRead: Int64 = -1
 
     package init(
         id: ObjectID, kind: Kind, metadata: Metadata, size: UInt64 = 0, content: Digest = .zero,
@@ -67,6 +73,35 @@ package struct Place: Hashable, Sendable {
     }
 }
 
+/// What is on disk at a name, and what the catalog knew of it: enough to tell it from something else in its place.
+package struct Occupant: Hashable, Sendable {
+    package var object: ObjectID
+    package var kind: Kind
+    package var identity: FileIdentity
+    package var mtime: Timestamp
+    package var size: UInt64
+
+    package init(object: ObjectID, kind: Kind, identity: FileIdentity, mtime: Timestamp, size: UInt64) {
+        self.object = object
+        self.kind = kind
+        self.identity = identity
+        self.mtime = mtime
+        self.size = size
+    }
+
+    package init(_ row: ObjectRow) {
+        self.init(
+            object: row.id, kind: row.kind, identity: row.identity, mtime: row.metadata.mtime, size: row.size)
+    }
+
+    /// A file that somebody wrote to. Times that a file system cannot keep say nothing.
+    package func isEdited(_ now: FileStatus) -> Bool {
+        guard kind == .file else { return false }
+        let kept: ClosedRange<Int64> = -(1 << 31)...((1 << 33) + (1 << 32) + (1 << 31) - 1)
+        return now.size != size || (now.mtime != mtime && kept.contains(mtime.seconds))
+    }
+}
+
 /// A block that a pending file still lacks: its sender no longer had it, so a later segment must bring it or replace it.
 package struct MissingBlock: Hashable, Sendable {
     package var object: ObjectID
@@ -100,6 +135,8 @@ package struct CatalogState: Hashable, Sendable {
 package enum CatalogError: Error, Sendable, CustomStringConvertible {
     /// SQLite's own words.
     case database(String)
+    /// The disk is full; the transaction was taken back.
+    case full(String)
     /// A row that no program of ours writes.
     case damaged(String)
     /// An entry that does not fit what the catalog holds.
@@ -108,6 +145,7 @@ package enum CatalogError: Error, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .database(let text): "catalog.sqlite: \(text)"
+        case .full(let text): "no space left for catalog.sqlite: \(text)"
         case .damaged(let text):
             "catalog.sqlite is damaged (\(text)); remove it while the daemon is stopped, it is then made anew"
         case .mismatch(let text): "entry does not fit the catalog: \(text)"

@@ -48,13 +48,14 @@ struct SQLStatement {
 
     /// True when there is a row to read.
     func step() throws -> Bool {
-        switch sqlite3_step(handle) {
+        let code = sqlite3_step(handle)
+        switch code {
         case SQLITE_ROW: return true
         case SQLITE_DONE: return false
         default:
             let text = String(cString: sqlite3_errmsg(connection))
             sqlite3_reset(handle)
-            throw CatalogError.database(text)
+            throw code == SQLITE_FULL ? CatalogError.full(text) : .database(text)
         }
     }
 

@@ -3,10 +3,13 @@
 package struct ChangeWriter {
     package private(set) var body = ByteWriter()
     package private(set) var entryCount: UInt32 = 0
+    /// Blocks whose bytes are not in the entries.
+    package private(set) var fetchCount = 0
 
     package struct Mark {
         let bytes: Int
         let entries: UInt32
+        let fetches: Int
     }
 
     package init() {}
@@ -14,17 +17,19 @@ package struct ChangeWriter {
     package var isEmpty: Bool { entryCount == 0 }
     package var rawBytes: Int { body.count }
 
-    package var mark: Mark { Mark(bytes: body.count, entries: entryCount) }
+    package var mark: Mark { Mark(bytes: body.count, entries: entryCount, fetches: fetchCount) }
 
     package mutating func rollback(to mark: Mark) {
         body.truncate(to: mark.bytes)
         entryCount = mark.entries
+        fetchCount = mark.fetches
     }
 
     package mutating func removeAll() {
         // A buffer that one large segment needed is not kept for a thousand small ones.
         body.removeAll(keepingCapacity: body.count <= Limits.targetSegmentRawBytes)
         entryCount = 0
+        fetchCount = 0
     }
 
     package mutating func metadata(_ object: ObjectID, _ metadata: Metadata) {
@@ -91,6 +96,7 @@ package struct ChangeWriter {
     }
 
     package mutating func fetch(_ block: ContentBlock) {
+        fetchCount += 1
         body.integer(ExtentTag.fetch.rawValue)
         body.varint(UInt64(block.length))
         body.digest(block.digest)

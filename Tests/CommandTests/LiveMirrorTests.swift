@@ -31,9 +31,8 @@ import WALTestKit
                     try workload.run(60)
                     far.child.signal(SIGCONT)
                 default:
-                    proxy.cut(afterDown: UInt64(chance.int(in: 1...200_000)))
+                    proxy.cut(afterDown: UInt64(chance.int(in: 1...200_000)), staysOpen: true)
                     try workload.run(100)
-                    proxy.open()
                 }
             }
             try world.expectEqual(primary, port: port, [near, far], random.reproduce)

@@ -68,8 +68,7 @@ import WALFormat
             try world.must("rm", "-rf", folder + "/photos/.wal")
             var script = [
                 // A daemon that a person starts in a terminal is up when the next line is typed.
-                "up() { for _ in {1..600}; do"
-                    + " walctl status \"$1\" --json 2>&1 | grep -q '\"pid\" : [0-9]' && return; sleep 0.1; done; return 1; }"
+                "up() { for _ in {1..600}; do [ -S \"$1/.wal/control.sock\" ] && return; sleep 0.1; done; return 1; }"
             ]
             for (number, line) in lines.enumerated() {
                 let own = line.replacing("/srv/", with: folder + "/").replacing("7420", with: "\(port)")
@@ -77,9 +76,9 @@ import WALFormat
                 if own.contains(" & ") { script.append("up \(own.split(separator: " ")[1])") }
             }
             let outcome = try run(world, script)
-            #expect(outcome.status == 0, "\(outcome)")
+            try #require(outcome.status == 0, "\(outcome)")
             let answers = outcome.output.split(separator: "### ").map { $0.split(separator: "\n").dropFirst() }
-            #expect(answers.count == lines.count, "\(outcome)")
+            try #require(answers.count == lines.count, "\(outcome)")
             func answer(_ command: String) throws -> ArraySlice<Substring> {
                 let number = try #require(lines.firstIndex { $0.contains("walctl \(command)") }, "\(command)")
                 return answers[number]

@@ -107,7 +107,8 @@ final class ApplyWorker {
 
     private func reportDrift() {
         for drift in applier.quarantine.takeDrift() {
-            logger.warning("\(drift.path) was changed on the replica; it is kept as quarantine/\(drift.keptAs)")
+            let kept = drift.keptAs.map { "; it is kept as quarantine/\($0)" } ?? " or removed"
+            logger.warning("\(drift.path) was changed on the replica\(kept)")
         }
     }
 
@@ -120,6 +121,7 @@ final class ApplyWorker {
                 case .session(let session): try sync(session)
                 case .segments: try applyBatch()
                 case .check(let request): check(request)
+                case .pending: try fetchMissing()
                 }
                 node.recovered()
             } catch ApplyError.interrupted {
@@ -134,12 +136,20 @@ final class ApplyWorker {
                 node.stall("\(error)")
                 _ = node.waitForStop(nanoseconds: 1_000_000_000)
             } catch let error as CatalogError {
-                guard "\(error)".contains("full") else { throw error }
+                guard case .full = error else { throw error }
                 node.stall("\(error)")
                 _ = node.waitForStop(nanoseconds: 1_000_000_000)
             }
             reportDrift()
         }
+        try applier.finish()
+    }
+
+    /// Blocks that were gone may be there again, when a file came back to what it was.
+    private func fetchMissing() throws {
+        guard let link = node.link else { return }
+        let left = try applier.fetchMissing(from: LinkBlocks(link: link, isUnasked: false) { [node] in node.consume($0) })
+        if left == 0 { try settle() }
     }
 
     private func applyBatch() throws {

@@ -434,6 +434,7 @@ package final class ReplicaNode: Service {
     func applied(_ position: Position, isComplete: Bool) {
         update { state in
             state.incompleteFrontier = position.seq
+            state.isIncomplete = !isComplete && !state.needsSync
             guard isComplete else {
                 state.phase = .syncing
                 return
@@ -472,22 +473,31 @@ package final class ReplicaNode: Service {
         case session(SyncSession)
         case segments
         case check(CheckRequest)
+        /// Files that lack blocks.
+        case pending
     }
+
+    /// How often blocks are asked for that were gone at the last time.
+    private static let pendingNanoseconds: UInt64 = 1_000_000_000
 
     /// Waits for something that the apply thread can do; nil when the node stops.
     func nextWork() -> Work? {
         let log = logView
-        let work: Work?? = state.wait { state in
-            if state.isStopping { return .some(nil) }
-            if let check = state.checks.first {
-                state.checks.removeFirst()
-                return .check(check)
+        while true {
+            let timeout = state.withLock { $0.isIncomplete ? Self.pendingNanoseconds : nil }
+            let work: Work?? = state.wait(timeoutNanoseconds: timeout) { state in
+                if state.isStopping { return .some(nil) }
+                if let check = state.checks.first {
+                    state.checks.removeFirst()
+                    return .check(check)
+                }
+                if let session = state.session { return .session(session) }
+                if !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq { return .segments }
+                return nil
             }
-            if let session = state.session { return .session(session) }
-            if !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq { return .segments }
-            return nil
+            if let work { return work }
+            if state.withLock({ $0.isIncomplete && $0.link != nil && $0.session == nil }) { return .pending }
         }
-        return work ?? nil
     }
 
     /// After an interrupted fetch: the next connection may bring what this one did not.

@@ -20,6 +20,8 @@ struct ReplicaState: Sendable {
     /// Nothing is here yet: the first sync brings everything.
     var isEmpty = true
     var needsSync = false
+    /// Files lack blocks that the primary had no more; they are asked for again, now and then.
+    var isIncomplete = false
     /// Segments of the log that are not applied and whose content may not be on this disk yet, in order: from the first
     /// of them on nothing is durable.
     var external: [UInt64] = []

@@ -12,6 +12,7 @@ final class Proxy: Sendable {
         var up: UInt64 = 0
         /// Cuts everything when `down` reaches it.
         var limit: UInt64?
+        var staysOpen = false
     }
 
     let port: Int
@@ -51,9 +52,12 @@ final class Proxy: Sendable {
         state.update { $0.isOpen = true }
     }
 
-    /// Cuts when so many more bytes have come down.
-    func cut(afterDown bytes: UInt64) {
-        state.update { $0.limit = $0.down + bytes }
+    /// Cuts when so many more bytes have come down; where it stays open, the next connection goes through.
+    func cut(afterDown bytes: UInt64, staysOpen: Bool = false) {
+        state.update { state in
+            state.limit = state.down + bytes
+            state.staysOpen = staysOpen
+        }
     }
 
     /// Waits until the limit of ``cut(afterDown:)`` has cut.
@@ -112,7 +116,7 @@ final class Proxy: Sendable {
                 if isDown { state.down += UInt64(count) } else { state.up += UInt64(count) }
                 guard isDown, let limit = state.limit, state.down >= limit else { return true }
                 state.limit = nil
-                state.isOpen = false
+                state.isOpen = state.staysOpen
                 shut(&state)
                 return false
             }

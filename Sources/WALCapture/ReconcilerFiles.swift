@@ -1,0 +1,82 @@
+import Synchronization
+import WALCatalog
+import WALFormat
+import WALSystem
+
+/// Content: a file is read once, and what is new of it is written while it is read.
+extension Reconciler {
+    /// Of a file this large, the digests alone may fill a segment: it begins one.
+    private static let hugeBytes: UInt64 = 8 << 30
+
+    /// Reads a file and writes what is new of it. False when it changed meanwhile and may be tried again.
+    func file(
+        _ glance: Glance, _ status: FileStatus, _ directory: Directory, _ object: ObjectID, old: ObjectRow? = nil,
+        before: ObjectRow? = nil
+    ) throws -> Bool {
+        let file: File
+        do throws(SystemError) {
+            file = try directory.openFile(glance.place.name)
+        } catch {
+            // Gone already: its own event follows. Anything else is reported, and what was known is kept.
+            if !error.isNotFound { progress.report(try path(of: glance.place), "\(error)") }
+            return true
+        }
+        let first = try file.status()
+        guard first.identity == status.identity else {
+            try file.close()
+            return false
+        }
+        if first.size >= Self.hugeBytes { try emitNow() }
+        let mark = changes.mark
+        let result: ContentCapture.Result
+        do {
+            result = try content.write(
+                file, status: first, object: object, known: [old, before].compactMap { $0 },
+                maxInlineBytes: isBaseline ? 0 : settings.maxInlineBytes, to: &changes)
+        } catch let error as SystemError {
+            changes.rollback(to: mark)
+            progress.report(try path(of: glance.place), "\(error)")
+            return true
+        }
+        let second = try file.status()
+        try file.close()
+        progress.filesRead.add(1, ordering: .relaxed)
+        progress.bytesRead.add(result.size, ordering: .relaxed)
+        guard result.table.count <= Limits.maxContentBlocks, UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes
+        else {
+            changes.rollback(to: mark)
+            progress.report(try path(of: glance.place), "is larger than a segment can tell; it is left out")
+            return true
+        }
+        let isStable =
+            second.size == result.size && second.size == first.size && second.mtime == first.mtime
+            && second.ctime == first.ctime
+        if !isStable, !glance.isOverdue {
+            changes.rollback(to: mark)
+            return false
+        }
+        if progress.hasProblems { progress.clearProblem(try path(of: glance.place)) }
+        if !isStable {
+            flags.insert(.fuzzy)
+            progress.fuzzyReads.add(1, ordering: .relaxed)
+            fuzzy.append(glance.place)
+        }
+        var row = ObjectRow(
+            id: object, kind: .file, metadata: first.metadata, size: result.size, content: result.digest,
+            blocks: result.table)
+        row.stamp = isStable ? stamp(of: first) : ObjectRow.toBeRead
+        row.identity = first.identity
+        if let old, old.content == result.digest {
+            changes.rollback(to: mark)
+            if old.metadata != first.metadata { changes.metadata(object, first.metadata) }
+        } else if result.size >= 4096, let twin = try catalog.find(content: result.digest) {
+            changes.rollback(to: mark)
+            let source = ContentSource(object: twin, content: result.digest)
+            changes.beginFile(object, first.metadata, sources: [source])
+            changes.copy(source: 0, offset: 0, length: result.size)
+            changes.endFile(size: result.size, digest: result.digest)
+        }
+        try catalog.put(row)
+        return true
+    }
+}

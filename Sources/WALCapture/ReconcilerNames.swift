@@ -1,0 +1,205 @@
+import Synchronization
+import WALCatalog
+import WALFormat
+import WALSystem
+
+/// What a name means now, and what it meant before.
+extension Reconciler {
+    /// False when it could not be seen in one piece: it is to be looked at again.
+    func look(_ glance: Glance) throws -> Bool {
+        let place = glance.place
+        // A directory that was dropped took its names with it.
+        guard try catalog.identity(of: place.parent) != nil else { return true }
+        guard let directory = try open(place.parent) else {
+            // Moved: then its new name is looked at soon, and this one is found through it. Unreadable: reported.
+            if try !isDenied(place.parent) { unlocated.append(glance) }
+            return true
+        }
+        let known = try catalog.lookup(place)
+        if glance.content, let known { written.insert(known) }
+        let status: FileStatus
+        do throws(SystemError) {
+            status = try directory.status(of: place.name)
+        } catch {
+            guard error.isNotFound else {
+                progress.report(try path(of: place), "\(error)")
+                return true
+            }
+            try removed(place)
+            return true
+        }
+        guard let kind = status.kind else {
+            progress.skippedSpecial.add(1, ordering: .relaxed)
+            try removed(place)
+            return true
+        }
+        if kind == .directory, status.identity == stateIdentity { return true }
+        let here = try known.flatMap { try catalog.object($0) }
+        if let here, here.kind == kind, here.identity == status.identity {
+            return try same(here, glance, status, directory)
+        }
+        if let known = try catalog.find(status.identity), let row = try catalog.object(known), row.kind == kind {
+            return try moved(row, glance, status, directory)
+        }
+        if let here, here.kind == kind, here.identity == .unknown {
+            return try same(here, glance, status, directory)
+        }
+        return try appeared(glance, kind, status, directory, before: here)
+    }
+
+    private func isDenied(_ object: ObjectID) throws -> Bool {
+        do {
+            _ = try handles.directory(object, catalog)
+            return false
+        } catch is SystemError {
+            return true
+        }
+    }
+
+    func removed(_ place: Place) throws {
+        guard let object = try catalog.lookup(place) else { return }
+        try catalog.unbind(place)
+        changes.unbind(parent: place.parent, place.name)
+        try lostName(object)
+    }
+
+    func bind(_ place: Place, _ object: ObjectID) throws {
+        let old = try catalog.lookup(place)
+        try catalog.bind(place, to: object)
+        changes.bind(parent: place.parent, place.name, object)
+        if let old, old != object { try lostName(old) }
+    }
+
+    private func lostName(_ object: ObjectID) throws {
+        orphans.insert(object)
+        // It may have been written to by that name before, and then no event speaks of the others.
+        if written.contains(object) { followUps += try catalog.places(of: object) }
+    }
+
+    /// A known object under a name that is new to it: moved here, or linked.
+    private func moved(
+        _ row: ObjectRow, _ glance: Glance, _ status: FileStatus, _ directory: Directory
+    ) throws -> Bool {
+        for other in try catalog.places(of: row.id) where other != glance.place {
+            // A directory has one name, so it is not there any more, whether or not that can be seen now.
+            if row.kind == .directory { try removed(other) }
+            followUps.append(other)
+        }
+        if row.kind == .directory {
+            movedDirectories.insert(row.id)
+            if let opened = try? directory.openDirectory(glance.place.name),
+                try opened.status().identity == row.identity
+            {
+                handles.remember(row.id, opened)
+            }
+        }
+        try bind(glance.place, row.id)
+        return try same(row, glance, status, directory)
+    }
+
+    /// A known object under a known name: whether it changed.
+    private func same(
+        _ row: ObjectRow, _ glance: Glance, _ status: FileStatus, _ directory: Directory
+    ) throws -> Bool {
+        switch row.kind {
+        case .directory:
+            if row.metadata != status.metadata || row.identity != status.identity { try update(row, status) }
+            // One that nobody watches may have changed inside: it could not be read before.
+            if isScan || !watcher.isWatching(row.id) { unlisted.append(row.id) }
+            return true
+        case .symlink:
+            let target: [UInt8]
+            do throws(SystemError) { target = try directory.readLink(glance.place.name) } catch {
+                return !error.isNotFound
+            }
+            if target != row.target {
+                try put(.symlink(id: row.id, metadata: status.metadata, target: target), status)
+                changes.symlink(row.id, status.metadata, target: target)
+            } else if row.metadata != status.metadata || row.identity != status.identity
+                || row.stamp != status.ctime.clampedNanoseconds
+            {
+                try update(row, status)
+            }
+            return true
+        case .file:
+            // A change time alone says that something changed; only reading tells whether the content did. Times can be
+            // set back, so equal times prove nothing where there was a write.
+            let isSame =
+                row.size == status.size && row.metadata.mtime == status.mtime && row.identity == status.identity
+            if isSame, row.stamp == status.ctime.clampedNanoseconds { return true }
+            let isTrusted = isScan && row.stamp == ObjectRow.neverSeen
+            if isSame, row.stamp != ObjectRow.toBeRead, try isTrusted || !mayBeWritten(row, glance) {
+                try update(row, status)
+                return true
+            }
+            return try file(glance, status, directory, row.id, old: row)
+        }
+    }
+
+    private func mayBeWritten(_ row: ObjectRow, _ glance: Glance) throws -> Bool {
+        if glance.content || written.contains(row.id) { return true }
+        return try catalog.places(of: row.id).contains { isContentDirty($0) }
+    }
+
+    private func appeared(
+        _ glance: Glance, _ kind: Kind, _ status: FileStatus, _ directory: Directory, before: ObjectRow?
+    ) throws -> Bool {
+        let place = glance.place
+        let object = max(catalog.state.lastObject, .root) + 1
+        switch kind {
+        case .file:
+            catalog.state.lastObject = object
+            guard try file(glance, status, directory, object, before: before) else {
+                catalog.state.lastObject = object - 1
+                return false
+            }
+        case .symlink:
+            let target: [UInt8]
+            do throws(SystemError) { target = try directory.readLink(place.name) } catch { return !error.isNotFound }
+            catalog.state.lastObject = object
+            try put(.symlink(id: object, metadata: status.metadata, target: target), status)
+            changes.symlink(object, status.metadata, target: target)
+        case .directory:
+            catalog.state.lastObject = object
+            try put(ObjectRow(id: object, kind: .directory, metadata: status.metadata), status)
+            changes.directory(object, status.metadata)
+        }
+        // A file that could not be opened is not there for us, and was reported.
+        guard try catalog.identity(of: object) != nil else { return true }
+        try bind(place, object)
+        if kind == .directory {
+            if let opened = try? directory.openDirectory(place.name),
+                try opened.status().identity == status.identity
+            {
+                handles.remember(object, opened)
+            }
+            unlisted.append(object)
+        }
+        return true
+    }
+
+    // MARK: Objects
+
+    private func put(_ row: ObjectRow, _ status: FileStatus) throws {
+        var row = row
+        row.identity = status.identity
+        row.stamp = stamp(of: status)
+        try catalog.put(row)
+    }
+
+    func update(_ row: ObjectRow, _ status: FileStatus) throws {
+        var new = row
+        new.metadata = status.metadata
+        try put(new, status)
+        if status.metadata != row.metadata { changes.metadata(row.id, status.metadata) }
+    }
+
+    /// The change time, unless a write that follows at once could leave it as it is: the clock of inodes moves in steps.
+    func stamp(of status: FileStatus) -> Int64 {
+        // Ticks are at most 10 ms; file systems without nanoseconds keep 1 or 2 s.
+        let step: Int64 = status.ctime.nanoseconds == 0 ? 2_000_000_000 : 20_000_000
+        let changed = status.ctime.clampedNanoseconds
+        let (age, overflow) = Clock.realtimeNanoseconds().subtractingReportingOverflow(changed)
+        return !overflow && abs(age) < step ? ObjectRow.toBeRead : changed
+    }
+}

@@ -1,0 +1,107 @@
+import Glibc
+import Testing
+import WALTestKit
+
+/// Whatever ends, goes on from where it was.
+@Suite struct ResumeTests {
+    @Test func aReplicaThatWasAwayGetsWhatItMissed() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let source = try world.folder("source")
+            try writeFile(source + "/old", random.bytes(8 << 20))
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let proxy = try world.proxy(to: port)
+            let replica = try world.replica("replica", from: proxy.port)
+            try world.catchUp(primary, [replica])
+            try replica.stop()
+            proxy.resetCounts()
+            for index in 0..<20 {
+                try writeFile(source + "/new-\(index)", random.bytes(10_000))
+                _ = try world.mark(primary)
+            }
+            try replica.restart()
+            try world.expectEqual(primary, port: port, [replica])
+            #expect(proxy.down < 1 << 20, "\(proxy.down) bytes for 200,000 new ones")
+        }
+    }
+
+    @Test func aSegmentThatIsCutInTheMiddleGoesOnThere() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let source = try world.folder("source")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let proxy = try world.proxy(to: port)
+            let replica = try world.replica("replica", from: proxy.port)
+            try world.catchUp(primary, [replica])
+            proxy.resetCounts()
+            // One segment of 12 MiB, cut twice in its middle.
+            proxy.cut(afterDown: 4 << 20)
+            try writeFile(source + "/large", random.bytes(12 << 20))
+            try proxy.waitForCut()
+            proxy.cut(afterDown: 4 << 20)
+            proxy.open()
+            try proxy.waitForCut()
+            proxy.open()
+            try world.expectEqual(primary, port: port, [replica])
+            // At most the block that was not whole, and what was in the proxy, is sent again at each cut.
+            #expect(proxy.down < 16 << 20, "\(proxy.down) bytes")
+        }
+    }
+
+    @Test func bothSidesRestartWhileThePrimaryIsWrittenTo() throws {
+        try withWorld { world in
+            let random = SeededRandom()
+            random.announce()
+            let source = try world.folder("source")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let replica = try world.replica("replica", from: port)
+            var workload = try Workload(source, random)
+            try workload.run(200)
+            try world.catchUp(primary, [replica])
+            try primary.stop()
+            try workload.run(100)
+            try primary.restart()
+            try workload.run(50)
+            try replica.stop()
+            try primary.stop()
+            try workload.run(50)
+            try replica.restart()
+            try primary.restart()
+            try world.expectEqual(primary, port: port, [replica], random.reproduce)
+        }
+    }
+
+    enum Side: CaseIterable {
+        case primary, replica
+    }
+
+    @Test(arguments: Side.allCases) func killedTwentyTimesWhileItWorks(side: Side) throws {
+        try withWorld { world in
+            let random = SeededRandom()
+            random.announce("killedTwentyTimes(\(side))")
+            let source = try world.folder("source")
+            let port = try freePort()
+            var workload = try Workload(source, random)
+            var chance = SeededRandom(seed: random.seed ^ 1)
+            try workload.run(300)
+            let primary = try world.primary(source, port: port)
+            let replica = try world.replica("replica", from: port)
+            let victim = side == .primary ? primary : replica
+            for round in 0..<20 {
+                try workload.run(80)
+                if round % 4 == 3 { try world.catchUp(primary, [replica]) }
+                usleep(UInt32(chance.int(in: 0..<250_000)))
+                try victim.crash()
+                try workload.run(20)
+                try victim.restart()
+            }
+            try world.expectEqual(primary, port: port, [replica], random.reproduce)
+            // Nothing was lost from the log on the way either: no replica had to begin anew.
+            let log = try world.must("walctl", "log", source, "--json")
+            #expect(log.split(separator: "\n").count > 20)
+        }
+    }
+}
