@@ -23,12 +23,12 @@ struct Wait: AsyncParsableCommand {
     var timeout = TimeSpan(seconds: 30)
 
     func validate() throws {
-        do { _ = try PositionText(position) } catch { throw ValidationError("\(error)") }
         if let replicas, replicas < 1 { throw ValidationError("--replicas must be at least 1") }
     }
 
     func run() async throws {
         try await exitingOnError("walctl") {
+            do { _ = try PositionText(position) } catch { throw NodeError(.usage, "\(error)") }
             var request = ControlRequest(.wait)
             request.position = position
             request.replicas = replicas

@@ -51,9 +51,6 @@ struct Walrecv: AsyncParsableCommand {
                 "--listen \(open) is not a loopback address; anybody who reaches it could write the tree. Use a tunnel, "
                     + "or --insecure on a network that you trust")
         }
-        if let until {
-            do { _ = try PositionText(until) } catch { throw ValidationError("--until: \(error)") }
-        }
     }
 
     func run() async throws {

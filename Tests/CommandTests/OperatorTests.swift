@@ -123,6 +123,8 @@ import Testing
 
     @Test func logAndDumpTellWhatHappened() throws {
         try withPair { world, primary, replica, _ in
+            // What is there at the start needs no segment's entries, so it comes after.
+            try world.catchUp(primary, [replica])
             try writeFile(primary.folder + "/dumped file", "content of it")
             let position = try world.catchUp(primary, [replica])
             let seq = position.split(separator: ":")[1]
@@ -155,7 +157,7 @@ import Testing
             try world.must("touch", "-r", world.path + "/reference", replica.folder + "/file")
             #expect(try world.run("walctl", "verify", replica.folder).status == 0)
             let deep = try world.run("walctl", "verify", replica.folder, "--deep")
-            #expect(deep.status == 2 && deep.output.contains("content  file"), "\(deep)")
+            #expect(deep.status == 2 && deep.output.contains("changed  file"), "\(deep)")
             let json = try world.run("walctl", "verify", replica.folder, "--deep", "--json")
             let report = try #require(try objects(json.output, pretty: true).first)
             let differences = try #require(report["differences"] as? [[String: Any]])

@@ -109,7 +109,7 @@ def decode_header(data):
     raw_bytes, stored_bytes, entries, blocks, last_object, reserved = reader.unpack("QQIIQI")
 
     require(length == 128, f"header: length {length}")
-    require(flags < 4, f"header: flags {flags:#x}")
+    require(flags < 8, f"header: flags {flags:#x}")
     require(0 < seq < (1 << 63) - 1, f"header: seq {seq}")
     require(0 < epoch < (1 << 63) - 1, f"header: epoch {epoch}")
     require(raw_bytes <= MAX_SEGMENT, f"header: {raw_bytes} raw bytes")

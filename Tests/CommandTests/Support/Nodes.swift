@@ -29,6 +29,8 @@ final class Node {
 
     /// SIGTERM, which must end it with 0.
     func stop() throws {
+        // Before it listens for signals it ends like any other program.
+        try until("answer of \(folder)") { try status() != nil }
         let status = try child.terminate()
         if status != 0 { throw Failed("\(child.command): exit \(status) at SIGTERM\n\(child.errors)") }
     }
