@@ -67,7 +67,8 @@ package final class Applier {
     /// Applies the sets as one step and returns what files still lack; nothing at all when it throws.
     ///
     /// `blocks` is asked for content that is not in the sets.
-    package func apply(_ sets: [ChangeSet], blocks: (any BlockSource)?) throws {
+    /// `isReconcile`: the sets are what a listing found, so the tree is whole with them.
+    package func apply(_ sets: [ChangeSet], blocks: (any BlockSource)?, isReconcile: Bool = false) throws {
         guard let last = sets.last else { return }
         try step(bodies: sets.map(\.body), blocks: blocks) { fold, stager in
             for (index, set) in sets.enumerated() {
@@ -83,6 +84,7 @@ package final class Applier {
             }
             fold.catalog.state.position = last.position
             fold.catalog.state.lastObject = last.lastObject
+            if isReconcile { fold.catalog.state.mustReconcile = false }
         }
         guard !toFetch.isEmpty, let blocks else { return }
         do {
@@ -140,7 +142,8 @@ package final class Applier {
                 try body(&fold, stager)
                 try stager.stageAll(&fold)
                 try noteStale(fold)
-                transaction.state.isComplete = try transaction.pendingObjects().isEmpty
+                transaction.state.isComplete =
+                    try !transaction.state.mustReconcile && transaction.pendingObjects().isEmpty
                 journal = makeJournal(fold, stager)
                 drifted = stager.drifted
                 try transaction.setJournal(journal.encoded())
@@ -185,10 +188,13 @@ package final class Applier {
 
     private func makeJournal(_ fold: Fold, _ stager: Stager) -> Journal {
         var journal = Journal()
-        journal.touched = Array(fold.touched.values)
+        // One directory after the other, so that few handles go far.
+        journal.touched = fold.touched.values.sorted {
+            ($0.place.parent, $0.place.name) < ($1.place.parent, $1.place.name)
+        }
         journal.patches = stager.patches
-        journal.metadata = Array(fold.metadata)
-        journal.restamped = Array(fold.restamped.union(fold.newDirectories))
+        journal.metadata = fold.metadata.sorted()
+        journal.restamped = fold.restamped.union(fold.newDirectories).sorted()
         for (object, known) in fold.dropped where known.kind == .directory {
             journal.dropped.append((object, known.identity))
         }
@@ -205,13 +211,14 @@ package final class Applier {
             drifted.formUnion(publisher.drifted)
         }
         guard !drifted.isEmpty else { return }
-        toFetch.formUnion(drifted)
         try fault?()
         try catalog.write(durably: true) { transaction in
             let disk = DiskTree(root: root, staging: staging, catalog: transaction)
             var restorer = Restorer(catalog: transaction, disk: disk, quarantine: quarantine, setsOwner: setsOwner)
             try restorer.restore(drifted)
-            transaction.state.isComplete = try transaction.pendingObjects().isEmpty
+            toFetch.formUnion(restorer.lost)
+            transaction.state.isComplete =
+                try !transaction.state.mustReconcile && transaction.pendingObjects().isEmpty
         }
     }
 

@@ -147,3 +147,16 @@ final class DiskTree {
         }
     }
 }
+
+extension Directory {
+    /// Opens a file of the replica, whatever its mode forbids its owner; that is set again when the file is done.
+    func openOwnFileForWriting(_ name: Name) throws(SystemError) -> File {
+        do {
+            return try openFileForWriting(name)
+        } catch {
+            guard error.isDenied else { throw error }
+            try setMode(name, 0o600)
+            return try openFileForWriting(name)
+        }
+    }
+}

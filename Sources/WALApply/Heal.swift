@@ -48,7 +48,10 @@ extension Applier {
                     try Publisher.stamp(directory, row.metadata, setsOwner: setsOwner)
                 }
             }
-            if needsSync { transaction.state.isComplete = false }
+            if needsSync {
+                transaction.state.isComplete = false
+                transaction.state.mustReconcile = true
+            }
             return needsSync
         }
     }

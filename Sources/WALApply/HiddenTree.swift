@@ -78,6 +78,7 @@ extension Applier {
             try stampDirectories(transaction)
             transaction.state.position = position
             transaction.state.lastObject = lastObject
+            transaction.state.mustReconcile = false
             transaction.state.isComplete = try transaction.pendingObjects().isEmpty
             try staging.syncFilesystem()
         }

@@ -18,6 +18,8 @@ struct Publisher {
     private let before: [Place: Occupant]
     private var doomedDirectories: [(object: ObjectID, parent: Directory, place: Place, depth: Int)] = []
     private var opened: Set<ObjectID> = []
+    /// Directories whose mode was widened to move them.
+    private var loosened: Set<ObjectID> = []
     /// Objects that are nowhere on disk, because somebody removed or edited them: to be healed.
     private(set) var drifted: Set<ObjectID> = []
 
@@ -50,6 +52,7 @@ struct Publisher {
         for (object, patch) in journal.patches { try apply(patch, to: object) }
         for object in journal.metadata { try setMetadata(object) }
         for object in journal.restamped { try stamp(object) }
+        for object in loosened { try stamp(object) }
     }
 
     private func status(_ directory: Directory, _ name: Name) throws -> FileStatus? {
@@ -71,6 +74,15 @@ struct Publisher {
         return found
     }
 
+    /// A directory that gets another parent is written to, rename(2); its mode is set again at the end.
+    private mutating func loosen(_ object: ObjectID, _ kind: Kind, _ parent: Directory, _ name: Name) throws {
+        guard kind == .directory, !setsOwner, let mode = try status(parent, name)?.mode, mode & 0o200 == 0 else {
+            return
+        }
+        try parent.setMode(name, mode | 0o200)
+        loosened.insert(object)
+    }
+
     /// False for what is not visible yet: it lacks blocks.
     private func isShown(_ object: ObjectID, _ kind: Kind) throws -> Bool {
         try kind != .file || !catalog.isPending(object)
@@ -89,6 +101,7 @@ struct Publisher {
         guard now.identity == old.identity, !old.isEdited(now) else {
             try fault?()
             try quarantine.keep(directory, place.name, path: path(of: place))
+            if now.identity == old.identity { drifted.insert(old.object) }
             return
         }
         if let next, next.id == old.object { return }
@@ -119,6 +132,7 @@ struct Publisher {
             }
             return
         }
+        try loosen(old.object, old.kind, directory, place.name)
         for target in try catalog.places(of: old.object) where target != place {
             guard let parent = try self.directory(target.parent) else { continue }
             let occupant = try status(parent, target.name)
@@ -241,8 +255,10 @@ struct Publisher {
         }
         try fault?()
         if found.directory === disk.staging {
+            try loosen(object, row.kind, found.directory, found.name)
             try found.directory.rename(found.name, to: directory, place.name)
         } else if row.kind == .directory {
+            try loosen(object, row.kind, found.directory, found.name)
             try found.directory.rename(found.name, to: directory, place.name)
         } else {
             try link(object, found.directory, found.name, directory, place.name)
@@ -262,7 +278,7 @@ struct Publisher {
         }
         let bytes = try readWholeFile(in: disk.staging, patch, limit: Int(Limits.maxSegmentRawBytes) * 2)
         try fault?()
-        let file = try place.directory.openFileForWriting(place.name)
+        let file = try place.directory.openOwnFileForWriting(place.name)
         try Patch.apply(bytes, to: file)
         try file.close()
         try setMetadata(object)
@@ -303,8 +319,16 @@ struct Publisher {
         try directory.setModificationTime(metadata.mtime)
     }
 
+    /// For messages. What is gone from the catalog is named as it was.
     private func path(of place: Place) -> String {
-        let parent = (try? catalog.path(of: place.parent)) ?? []
-        return PathText.joined(parent + [place.name])
+        var path = [place.name]
+        var parent = place.parent
+        while parent != .root, path.count < Limits.maxDepth,
+            let above = (try? catalog.places(of: parent).first) ?? disk.oldPlace(of: parent)
+        {
+            path.append(above.name)
+            parent = above.parent
+        }
+        return PathText.joined(path.reversed())
     }
 }

@@ -9,6 +9,8 @@ struct Restorer {
     private let disk: DiskTree
     private let quarantine: Quarantine
     private let setsOwner: Bool
+    /// Files that have to be fetched.
+    private(set) var lost: Set<ObjectID> = []
     private var restamped: Set<ObjectID> = []
     private var seen: Set<ObjectID> = []
 
@@ -87,6 +89,7 @@ struct Restorer {
             return
         }
         for (_, place) in try freePlaces(of: row.id) { quarantine.report(path(of: place)) }
+        lost.insert(row.id)
         try catalog.setMissing(missing, of: row.id)
         try catalog.setLocal(row.id, identity: .unknown, stamp: ObjectRow.neverSeen)
     }

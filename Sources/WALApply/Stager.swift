@@ -37,7 +37,7 @@ final class Stager {
     }
 
     func stageAll(_ fold: inout Fold) throws {
-        for object in fold.newDirectories { try stageDirectories(object, fold) }
+        for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
         for task in fold.takeTasks() {
             if let file = try simpleFile(task, fold) {
@@ -234,7 +234,7 @@ final class Stager {
         } catch {
             guard error.isExisting else { throw error }
             // A transfer that was cut: what it holds is checked block by block and kept.
-            file = try staging.openFileForWriting(unfinished)
+            file = try staging.openOwnFileForWriting(unfinished)
         }
         _ = try fill(file, task, content, fold)
         try staging.rename(unfinished, to: staging, DiskTree.name(.staged, object))

@@ -48,10 +48,7 @@ package final class Capture {
 
     /// `ready` is called once, after the first scan.
     package func run(ready: () -> Void) throws {
-        defer {
-            progress.phase = .stopped
-            mailbox.close()
-        }
+        defer { progress.phase = .stopped }
         try scan(phase: .scanning, since: Clock.monotonicNanoseconds())
         ready()
         while true {
@@ -216,6 +213,7 @@ package final class Capture {
         try checkRoot()
         progress.phase = phase
         progress.namesSeen.store(0, ordering: .relaxed)
+        progress.skippedSpecial.store(0, ordering: .relaxed)
         isOverflowed = false
         // Whatever is dirty is looked at by the scan; what becomes dirty during it is looked at again.
         dirty.removeAll()

@@ -12,6 +12,9 @@ package struct CaptureSettings: Sendable {
     package var maxInlineBytes = Limits.defaultMaxInlineContentBytes
     /// Between two full scans, which find what raises no event; 0 for none.
     package var scanIntervalNanoseconds: UInt64 = 3_600_000_000_000
+    /// Take more than half of a tree for deleted, of at least ``minGuardedDeletions`` objects, without asking.
+    package var acceptsDeletions = false
+    package static let minGuardedDeletions: UInt64 = 1000
 
     package init() {}
 }
@@ -27,12 +30,17 @@ package protocol CaptureSink: AnyObject {
 package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// The root is not what it was; nothing is taken for deleted.
     case rootChanged(String)
+    /// More of the tree is gone at once than is believed.
+    case tooManyDeletions(gone: UInt64, of: UInt64)
     /// There is nobody to answer any more.
     case stopped
 
     package var description: String {
         switch self {
         case .rootChanged(let text): text
+        case .tooManyDeletions(let gone, let all):
+            "\(gone) of \(all) objects are gone from the tree at once; nothing was deleted on the replicas. Put them back, "
+                + "or start with --accept-deletions if that is meant"
         case .stopped: "capture has stopped"
         }
     }
@@ -51,7 +59,6 @@ package final class CaptureProgress: Sendable {
     package let dirty = Atomic<Int>(0)
     package let watches = Atomic<Int>(0)
     package let skippedSpecial = Atomic<UInt64>(0)
-    package let fuzzyReads = Atomic<UInt64>(0)
     package let watchLimitReached = Atomic<Bool>(false)
     /// Why something is not replicated, by path; at most ``maxProblems``.
     private let problemTexts = Mutex<[String: String]>([:])
@@ -127,7 +134,7 @@ package final class CaptureMailbox: Sendable {
     }
 
     /// After this nobody waits for an answer that never comes.
-    func close() {
+    package func close() {
         isClosed.withLock { $0 = true }
         for case .mark(let done) in take() {
             done(.failure(CaptureError.stopped))

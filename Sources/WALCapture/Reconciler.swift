@@ -166,13 +166,18 @@ final class Reconciler {
         try emitNow()
     }
 
-    /// Ends the segment here, unless no replica could be in the state between.
+    /// Ends the segment here, unless no replica could or should be in the state between.
     func emitNow() throws {
         if isBaseline {
             changes.removeAll()
-        } else if try !changes.isEmpty && !hasLoop() {
+        } else if try !changes.isEmpty && !hasLoop() && (deletionLimit == .max || deletions() <= deletionLimit) {
             try emit()
         }
+    }
+
+    /// Of new content in one file. Nothing while the segment is too large already and cannot be ended.
+    var maxInlineBytes: Int {
+        isBaseline || changes.rawBytes > 2 * Limits.targetSegmentRawBytes ? 0 : settings.maxInlineBytes
     }
 
     /// True when a directory that was moved is below itself as far as the catalog knows: another move is not seen yet.
@@ -308,7 +313,33 @@ final class Reconciler {
         return false
     }
 
+    private var deletionLimit: UInt64 {
+        settings.acceptsDeletions || isBaseline
+            ? .max : max(CaptureSettings.minGuardedDeletions, catalog.state.objectCount / 2)
+    }
+
+    /// Objects that would go with the names that are lost now, those below them included.
+    private func deletions() throws -> UInt64 {
+        var gone: UInt64 = 0
+        var waiting = try orphans.filter { try !catalog.hasName($0) }
+        while let object = waiting.popFirst() {
+            gone += 1
+            for child in try catalog.children(of: object) { waiting.insert(child.object) }
+        }
+        return gone
+    }
+
+    /// A disk that was emptied or not mounted looks like a tree that was deleted; that is not believed unasked.
+    private func guardDeletions() throws {
+        let limit = deletionLimit
+        let gone = limit == .max ? 0 : try deletions()
+        guard gone <= limit else {
+            throw CaptureError.tooManyDeletions(gone: gone, of: catalog.state.objectCount)
+        }
+    }
+
     private func dropOrphans() throws {
+        try guardDeletions()
         var waiting = Array(orphans)
         orphans.removeAll()
         while let object = waiting.popLast() {

@@ -32,7 +32,7 @@ extension Reconciler {
         do {
             result = try content.write(
                 file, status: first, object: object, known: [old, before].compactMap { $0 },
-                maxInlineBytes: isBaseline ? 0 : settings.maxInlineBytes, to: &changes)
+                maxInlineBytes: maxInlineBytes, to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
             progress.report(try path(of: glance.place), "\(error)")
@@ -58,7 +58,8 @@ extension Reconciler {
         if progress.hasProblems { progress.clearProblem(try path(of: glance.place)) }
         if !isStable {
             flags.insert(.fuzzy)
-            progress.fuzzyReads.add(1, ordering: .relaxed)
+            progress.report(
+                try path(of: glance.place), "was captured while it was written; the next quiet look takes it clean")
             fuzzy.append(glance.place)
         }
         var row = ObjectRow(

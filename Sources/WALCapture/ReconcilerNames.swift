@@ -34,6 +34,12 @@ extension Reconciler {
             return true
         }
         if kind == .directory, status.identity == stateIdentity { return true }
+        // Something is mounted here. What it covers is not gone, so it is kept as it was known.
+        guard status.dev == rootStatus.dev else {
+            progress.report(
+                try path(of: place), "is on another file system: what is there is left out, what it covers is kept")
+            return true
+        }
         let here = try known.flatMap { try catalog.object($0) }
         if let here, here.kind == kind, here.identity == status.identity {
             return try same(here, glance, status, directory)

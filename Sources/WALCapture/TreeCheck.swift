@@ -36,8 +36,12 @@ package struct TreeCheck {
     private let progress: CaptureProgress
     private let reader = ContentReader()
 
-    package init(isDeep: Bool, progress: CaptureProgress) {
+    /// A primary's FIFOs, sockets and devices are not replicated and are no difference; in a replica they are foreign.
+    private let ignoresSpecial: Bool
+
+    package init(isDeep: Bool, ignoresSpecial: Bool, progress: CaptureProgress) {
         self.isDeep = isDeep
+        self.ignoresSpecial = ignoresSpecial
         self.progress = progress
         comparesOwner = ProcessFacts.effectiveUserID == 0
     }
@@ -45,6 +49,7 @@ package struct TreeCheck {
     package func run(_ catalog: CatalogTransaction, root: Directory) throws -> Result {
         var result = Result()
         let handles = TreeHandles(root: root)
+        let device = try root.status().dev
         var waiting: [ObjectID] = [.root]
         while let object = waiting.popLast() {
             guard let directory = try handles.directory(object, catalog) else { continue }
@@ -55,12 +60,13 @@ package struct TreeCheck {
             for entry in entries {
                 if object == .root, entry.name == Reconciler.reservedName { continue }
                 while next < known.count, known[next].name < entry.name {
-                    try add(.missing, object, known[next].name, known[next].object, catalog, &result)
+                    try addMissing(known[next], object, catalog, &result)
                     next += 1
                 }
                 result.names += 1
                 progress.namesSeen.add(1, ordering: .relaxed)
                 guard next < known.count, known[next].name == entry.name else {
+                    if ignoresSpecial, try isSpecial(entry.name, directory, device) { continue }
                     try add(.extra, object, entry.name, nil, catalog, &result)
                     continue
                 }
@@ -68,18 +74,24 @@ package struct TreeCheck {
                 next += 1
                 // A file that still lacks blocks is not in the tree yet, and is not missed.
                 if row.kind == .file, try catalog.isPending(row.object) { continue }
+                if ignoresSpecial, try isSpecial(row.name, directory, device) { continue }
                 if let kind = try difference(row, directory, catalog, &result) {
                     try add(kind, object, row.name, row.object, catalog, &result)
                     if kind != .metadata { continue }
                 }
                 if row.kind == .directory { waiting.append(row.object) }
             }
-            for row in known[next...] {
-                if row.kind == .file, try catalog.isPending(row.object) { continue }
-                try add(.missing, object, row.name, row.object, catalog, &result)
-            }
+            for row in known[next...] { try addMissing(row, object, catalog, &result) }
         }
         return result
+    }
+
+    /// A file that still lacks blocks is not in the tree yet, and is not missed.
+    private func addMissing(
+        _ row: ChildRow, _ parent: ObjectID, _ catalog: CatalogTransaction, _ result: inout Result
+    ) throws {
+        if row.kind == .file, try catalog.isPending(row.object) { return }
+        try add(.missing, parent, row.name, row.object, catalog, &result)
     }
 
     private func add(
@@ -89,6 +101,17 @@ package struct TreeCheck {
         let path = PathText.joined((try catalog.path(of: parent) ?? []) + [name])
         result.differences.append(
             TreeDifference(kind: kind, place: Place(parent: parent, name: name), path: path, object: object))
+    }
+
+    private func isSpecial(_ name: Name, _ directory: Directory, _ device: UInt64) throws -> Bool {
+        do throws(SystemError) {
+            let status = try directory.status(of: name)
+            return status.kind == nil || status.dev != device
+        } catch {
+            // Gone since it was listed: that is for the next look.
+            if error.isNotFound { return false }
+            throw error
+        }
     }
 
     private func difference(

@@ -11,11 +11,13 @@ package final class Catalog: Sendable {
     private let pool: DatabasePool
     package let path: String
 
-    /// Creates the database when it is not there. `path` is text because SQLite takes it so.
-    package init(path: String) throws(CatalogError) {
+    /// Creates the database when it is not there. `path` is text because SQLite takes it so. Whoever only reads changes
+    /// nothing and is in nobody's way, also where a daemon is just starting.
+    package init(path: String, readOnly: Bool = false) throws(CatalogError) {
         self.path = path
         do {
             var configuration = Configuration()
+            configuration.readonly = readOnly
             configuration.maximumReaderCount = 16
             configuration.busyMode = .timeout(10)
             configuration.prepareDatabase { database in
@@ -29,7 +31,7 @@ package final class Catalog: Sendable {
                         """)
             }
             pool = try DatabasePool(path: path, configuration: configuration)
-            try Schema.migrator.migrate(pool)
+            if !readOnly { try Schema.migrator.migrate(pool) }
         } catch {
             throw .database("\(path): \(error)")
         }
@@ -88,7 +90,7 @@ enum Schema {
                         one INTEGER PRIMARY KEY CHECK (one = 1),
                         epoch INTEGER NOT NULL, seq INTEGER NOT NULL, chain BLOB NOT NULL,
                         digest BLOB NOT NULL, last_object INTEGER NOT NULL,
-                        objects INTEGER NOT NULL, bytes INTEGER NOT NULL, complete INTEGER NOT NULL
+                        objects INTEGER NOT NULL, bytes INTEGER NOT NULL, complete INTEGER NOT NULL, reconcile INTEGER NOT NULL
                     );
                     CREATE TABLE objects (
                         id INTEGER PRIMARY KEY,

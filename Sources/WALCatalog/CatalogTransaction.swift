@@ -15,7 +15,8 @@ package final class CatalogTransaction {
         self.database = database
         let statement = try SQLStatement(
             database,
-            "SELECT epoch, seq, chain, digest, last_object, objects, bytes, complete FROM state WHERE one = 1")
+            "SELECT epoch, seq, chain, digest, last_object, objects, bytes, complete, reconcile FROM state WHERE one = 1"
+        )
         defer { statement.reset() }
         if try statement.step() {
             state = CatalogState(
@@ -23,7 +24,7 @@ package final class CatalogTransaction {
                     epoch: statement.unsigned(0), seq: statement.unsigned(1), chain: try statement.digest(2)),
                 treeDigest: try statement.digest(3), lastObject: statement.unsigned(4),
                 objectCount: statement.unsigned(5), contentBytes: statement.unsigned(6),
-                isComplete: statement.int(7) != 0)
+                isComplete: statement.int(7) != 0, mustReconcile: statement.int(8) != 0)
         } else {
             state = .empty
         }
@@ -32,7 +33,7 @@ package final class CatalogTransaction {
 
     func saveState() throws {
         guard state != savedState else { return }
-        let statement = try self.statement("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)")
+        let statement = try self.statement("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         statement.bind(1, state.position.epoch)
         statement.bind(2, state.position.seq)
         statement.bind(3, state.position.chain)
@@ -41,6 +42,7 @@ package final class CatalogTransaction {
         statement.bind(6, state.objectCount)
         statement.bind(7, state.contentBytes)
         statement.bind(8, state.isComplete ? Int64(1) : 0)
+        statement.bind(9, state.mustReconcile ? Int64(1) : 0)
         try statement.run()
         savedState = state
     }

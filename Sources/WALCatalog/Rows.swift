@@ -127,6 +127,9 @@ package struct CatalogState: Hashable, Sendable {
     package var contentBytes: UInt64
     /// The catalog describes the tree as of `position`. False from the start of a reconcile to its end.
     package var isComplete: Bool
+    /// Names were taken out because they are not in the tree any more: no segment fits before a reconcile brought them
+    /// back.
+    package var mustReconcile = false
 
     package static let empty = CatalogState(
         position: .start, treeDigest: .zero, lastObject: .root, objectCount: 0, contentBytes: 0, isComplete: false)

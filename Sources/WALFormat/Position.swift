@@ -47,6 +47,17 @@ package struct PositionText: Hashable, Sendable {
         self.chain = parts.count == 3 ? try Digest(text: parts[2]) : nil
     }
 
+    package init(_ position: Position) {
+        epoch = position.epoch
+        seq = position.seq
+        chain = position.chain
+    }
+
+    /// A node at `position` has all of what this names, as far as numbers tell.
+    package func isReached(by position: Position) -> Bool {
+        position.seq >= seq && position.epoch >= epoch
+    }
+
     /// UInt64 would also take a sign, which no position has.
     private static func number(_ text: Substring) -> UInt64? {
         text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt64(text) : nil

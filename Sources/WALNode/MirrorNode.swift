@@ -82,13 +82,19 @@ package final class MirrorNode: Service {
     /// All of the mirror is read again: what is proved is what is on the disk, not what was sent.
     private func prove(_ replica: ReplicaNode) async throws -> Proof {
         let position = try await primary.mark()
-        while await !replica.waitApplied(position.seq, seconds: 0.5) {
+        while await !replica.waitApplied(PositionText(position), seconds: 0.5) {
             guard !primary.isOver, !replica.isOver else {
                 throw NodeError(.failed, "stopped before the mirror was equal; start again to go on")
             }
             if let problem = replica.snapshot.problem, replica.snapshot.phase == .diverged {
                 throw NodeError(.diverged, problem)
             }
+        }
+        if replica.nodeFile.history != primary.file.history {
+            throw NodeError(
+                .diverged,
+                "\(replicaSettings.rootPath) is a mirror of another history than \(primary.settings.rootPath); remove its "
+                    + "state folder and give --adopt to begin anew")
         }
         var request = ControlRequest(.verify)
         request.deep = true

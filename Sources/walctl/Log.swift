@@ -76,7 +76,8 @@ struct Log: AsyncParsableCommand {
 enum SegmentText {
     static func time(_ nanoseconds: Int64) -> String {
         Date(timeIntervalSince1970: Double(nanoseconds) / 1e9)
-            .formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
+            .formatted(
+                .iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
     }
 
     static func flags(_ flags: SegmentHeader.Flags) -> [String] {

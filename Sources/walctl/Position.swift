@@ -4,7 +4,8 @@ import WALNode
 
 struct PositionCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "position", abstract: "Print EPOCH:SEQ:CHAIN of what a primary has logged or a replica has applied.")
+        commandName: "position",
+        abstract: "Print EPOCH:SEQ:CHAIN of what a primary has logged or a replica has applied.")
 
     @OptionGroup var target: TargetOptions
 

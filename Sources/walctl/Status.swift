@@ -48,7 +48,8 @@ enum StatusTable {
         if let upstream = status.upstream {
             lines.append(
                 "upstream  \(upstream.address)  \(upstream.state), last contact "
-                    + Units.seconds(upstream.lastContactSeconds) + ", lag \(status.lagSegments.map(String.init) ?? "unknown")"
+                    + Units.seconds(upstream.lastContactSeconds)
+                    + ", lag \(status.lagSegments.map(String.init) ?? "unknown")"
                     + " segments, \(Units.seconds(status.lagSeconds))")
         }
         if let progress = status.progress {
@@ -61,7 +62,9 @@ enum StatusTable {
 
     private static func replicas(_ replicas: [NodeStatus.Replica]) -> [String] {
         func number(_ value: UInt64?) -> String { value.map(String.init) ?? "-" }
-        var rows = [["REPLICA", "ADDRESS", "STATE", "SENT", "RECEIVED", "DURABLE", "APPLIED", "LAG", "", "", "CONTACT"]]
+        var rows = [
+            ["REPLICA", "ADDRESS", "STATE", "SENT", "RECEIVED", "DURABLE", "APPLIED", "LAG", "", "", "CONTACT"]
+        ]
         for replica in replicas {
             rows.append([
                 replica.name, replica.address, replica.state, number(replica.sentSeq), number(replica.receivedSeq),

@@ -52,7 +52,7 @@ struct Verify: AsyncParsableCommand {
             guard report.differences.isEmpty else {
                 throw NodeError(
                     .notMet,
-                    "\(report.differences.count) differences"
+                    (report.differences.count == 1 ? "1 difference" : "\(report.differences.count) differences")
                         + (repair ? ", being put right" : "; on a replica --repair puts them right"))
             }
             if let against, !json { printAnswer("equal to \(against)") }
@@ -96,7 +96,8 @@ struct Verify: AsyncParsableCommand {
         let response = try await Target.ask(other, state: nil, request)
         guard response.position?.chain == position.chain else {
             throw NodeError(
-                .diverged, "position \(position.text) is not on the history of \(other), which has "
+                .diverged,
+                "position \(position.text) is not on the history of \(other), which has "
                     + (response.position?.text ?? "nothing") + " there")
         }
         return response.treeDigest ?? ""

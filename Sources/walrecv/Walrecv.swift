@@ -34,7 +34,7 @@ struct Walrecv: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Keep state in this folder, on the same file system.", valueName: "folder"))
     var state: String?
 
-    @Option(help: "This replica's name, under which the primary keeps log for it (default: the host's).")
+    @Option(help: "This replica's name, under which the primary keeps log for it (default: the host's and the directory's).")
     var name: String?
 
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
@@ -55,6 +55,7 @@ struct Walrecv: AsyncParsableCommand {
 
     func run() async throws {
         try await exitingOnError("walrecv", format: log.format) {
+            let settings = try settings
             try await Network.checkListening(on: listen, beforeMaking: state, for: directory)
             let logger = log.logger("walrecv")
             let node = try ReplicaNode(settings, logger: logger)
@@ -65,15 +66,19 @@ struct Walrecv: AsyncParsableCommand {
     }
 
     private var settings: ReplicaSettings {
-        var settings = ReplicaSettings(rootPath: directory)
-        settings.statePath = state
-        settings.name = name
-        settings.from = from
-        settings.listen = listen
-        settings.adopts = adopt
-        settings.until = until.flatMap { try? PositionText($0) }
-        settings.retention = Retention(
-            budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
-        return settings
+        get throws {
+            var settings = ReplicaSettings(rootPath: directory)
+            settings.statePath = state
+            settings.name = name
+            settings.from = from
+            settings.listen = listen
+            settings.adopts = adopt
+            if let until {
+                do { settings.until = try PositionText(until) } catch { throw NodeError(.usage, "--until: \(error)") }
+            }
+            settings.retention = Retention(
+                budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
+            return settings
+        }
     }
 }

@@ -50,6 +50,11 @@ struct Walship: AsyncParsableCommand {
     @Option(name: .customLong("inline-limit"), help: "New content of one file beyond this stays out of the log.")
     var inlineLimit = ByteSize(UInt64(Limits.defaultMaxInlineContentBytes))
 
+    @Flag(
+        name: .customLong("accept-deletions"),
+        help: "Believe it when more than half of the tree, of at least 1,000 objects, is gone at once.")
+    var acceptDeletions = false
+
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
     var insecure = false
 
@@ -91,6 +96,7 @@ struct Walship: AsyncParsableCommand {
         settings.capture.maxDelayNanoseconds = max(maxDelay.nanoseconds, settle.nanoseconds)
         settings.capture.scanIntervalNanoseconds = scanInterval.nanoseconds
         settings.capture.maxInlineBytes = Int(inlineLimit.bytes)
+        settings.capture.acceptsDeletions = acceptDeletions
         settings.retention = Retention(
             budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
         return settings

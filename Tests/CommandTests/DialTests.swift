@@ -89,7 +89,8 @@ import Testing
             let primary = try world.primary(source, port: port)
             let replica = try world.replica("replica", from: port)
             try world.catchUp(primary, [replica])
-            let alone = try Node(world, "walrecv", try world.folder("alone"), ["--from", "127.0.0.1:\(try freePort())"])
+            let alone = try Node(
+                world, "walrecv", try world.folder("alone"), ["--from", "127.0.0.1:\(try freePort())"])
             try alone.waitForState("connecting")
             for node in [alone, replica, primary] {
                 node.child.signal(signal)

@@ -10,7 +10,9 @@ import Testing
             let parts = position.split(separator: ":").map(String.init)
             // The replica's word of what it has applied reaches the primary a moment later.
             let known = try poll("full status of the primary") {
-                try primary.status().flatMap { $0.replica("replica")?["applied_seq"] as? Int == Int(parts[1]) ? $0 : nil }
+                try primary.status().flatMap {
+                    $0.replica("replica")?["applied_seq"] as? Int == Int(parts[1]) ? $0 : nil
+                }
             }
             for key in [
                 "role", "node", "history", "epoch", "position", "state", "tree_digest", "log", "replicas", "upstream",
@@ -76,7 +78,9 @@ import Testing
         try withPair { world, primary, replica, _ in
             try world.catchUp(primary, [replica])
             let table = try world.must("walctl", "status", primary.folder)
-            for text in ["primary  primary", primary.folder, "pid \(primary.child.pid)", "REPLICA", "replica ", "0 seg"] {
+            for text in [
+                "primary  primary", primary.folder, "pid \(primary.child.pid)", "REPLICA", "replica ", "0 seg",
+            ] {
                 #expect(table.contains(text), "\(text) in\n\(table)")
             }
         }

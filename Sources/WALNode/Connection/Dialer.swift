@@ -63,7 +63,7 @@ final class Dialer: Sendable {
                 }
             }
             state.withLock { $0.channel = channel }
-            logger.info("connected to \(address)")
+            logger.debug("connected to \(address)")
             if Task.isCancelled { channel.close(promise: nil) }
             for await reason in stream { report("connection to \(address) ended: \(reason)") }
         } catch {

@@ -32,7 +32,7 @@ package enum OfflineStatus {
             guard error.isNotFound else { throw error }
             throw NodeError(.failed, "\(treePath) has no catalog yet; start walship or walrecv for it")
         }
-        return try Catalog(path: folderPath + "/catalog.sqlite")
+        return try Catalog(path: folderPath + "/catalog.sqlite", readOnly: true)
     }
 }
 
@@ -41,9 +41,10 @@ package enum OfflineVerify {
         let root = try StateFolder.openRoot(treePath)
         let folderPath = state ?? treePath + (treePath.hasSuffix("/") ? "" : "/") + StateFolder.defaultName
         let folder = try Directory.open(path: folderPath)
+        let role = try NodeFile.load(from: folder, path: folderPath)?.role
         let catalog = try OfflineStatus.openCatalog(folder, folderPath, treePath)
         let report = try catalog.read { transaction in
-            try VerifyReport(transaction, root: root, isDeep: isDeep)
+            try VerifyReport(transaction, root: root, isDeep: isDeep, ignoresSpecial: role == .primary)
         }
         try catalog.close()
         return report
@@ -52,8 +53,9 @@ package enum OfflineVerify {
 
 extension VerifyReport {
     /// Looks at all of a tree that nobody changes meanwhile.
-    init(_ catalog: CatalogTransaction, root: Directory, isDeep: Bool) throws {
-        let result = try TreeCheck(isDeep: isDeep, progress: CaptureProgress()).run(catalog, root: root)
+    init(_ catalog: CatalogTransaction, root: Directory, isDeep: Bool, ignoresSpecial: Bool) throws {
+        let check = TreeCheck(isDeep: isDeep, ignoresSpecial: ignoresSpecial, progress: CaptureProgress())
+        let result = try check.run(catalog, root: root)
         self.init(catalog, result, isDeep: isDeep, differences: result.differences)
     }
 

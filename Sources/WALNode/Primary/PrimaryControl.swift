@@ -77,7 +77,7 @@ extension PrimaryNode: ControlService {
             _ = try await mark()
             let before = persistent
             let (found, report) = try catalog.read { catalog in
-                let check = TreeCheck(isDeep: isDeep, progress: CaptureProgress())
+                let check = TreeCheck(isDeep: isDeep, ignoresSpecial: true, progress: CaptureProgress())
                 let result = try check.run(catalog, root: root)
                 let found = before.map { $0.intersection(result.differences) } ?? Set(result.differences)
                 return (found, VerifyReport(catalog, result, isDeep: isDeep, differences: Array(found)))
@@ -151,8 +151,6 @@ extension PrimaryNode: ControlService {
         }
         let special = progress.skippedSpecial.load(ordering: .relaxed)
         if special > 0 { notes.append("\(special) special files are not replicated") }
-        let fuzzy = progress.fuzzyReads.load(ordering: .relaxed)
-        if fuzzy > 0 { notes.append("\(fuzzy) files were captured while they were written") }
         if signal.isStalled { notes.append("no space for the log: free some on \(folder.path)") }
         return notes
     }

@@ -180,7 +180,11 @@ package final class PrimaryNode: Service {
             try await withGracefulShutdownHandler {
                 try await serve()
             } onGracefulShutdown: { [self] in
-                finished.finish(.success(()))
+                let isUnmet = settings.isOnce
+                finished.finish(
+                    isUnmet
+                        ? .failure(NodeError(.notMet, "stopped before every --to replica had applied the tree"))
+                        : .success(()))
             }
             await stop(channels)
         } catch {
@@ -224,8 +228,16 @@ package final class PrimaryNode: Service {
         let position = try await mark()
         let count = settings.to.count
         await withCheckedContinuation { continuation in
-            _ = replicas.wait(for: position.seq, count: count) { _ in continuation.resume() }
+            _ = replicas.wait(for: position.seq, count: count, isDialledOnly: true) { _ in
+                continuation.resume()
+            }
         }
+    }
+
+    /// A replica that this node dialled will never have what `--once` waits for.
+    func refused(_ refusal: Refusal) {
+        guard settings.isOnce, refusal.code == .diverged || refusal.code == .unknownHistory else { return }
+        finished.finish(.failure(NodeError(refusal)))
     }
 
     /// Ends ``run()`` in order.
@@ -249,19 +261,46 @@ package final class PrimaryNode: Service {
                 let sink = LogSink(
                     writer: writer, history: history, epoch: epoch, compression: settings.compression,
                     retention: settings.retention, replicas: replicas, signal: signal, logger: logger)
-                let capture = try Capture(
-                    rootPath: settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
-                    settings: settings.capture, mailbox: mailbox, progress: progress)
-                try capture.run { [self] in
-                    signal.ready.update { $0 = true }
-                    let state = try? catalog.state()
-                    logger.info(
-                        "capturing", metadata: ["position": "\(state?.position.short ?? "")", "objects": "\(state?.objectCount ?? 0)"])
+                defer { mailbox.close() }
+                while try capture(into: sink) == .full {
+                    // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way.
+                    signal.isStalled = true
+                    if signal.stopped.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true { break }
+                    do {
+                        try Self.catchUp(catalog, with: writer, logger)
+                        signal.isStalled = false
+                    } catch CatalogError.full {}
                 }
                 finished.captureEnded(nil)
             } catch {
                 finished.captureEnded(NodeError(error))
             }
+        }
+    }
+
+    private enum CaptureEnd {
+        case stopped
+        /// No room for the catalog.
+        case full
+    }
+
+    private func capture(into sink: LogSink) throws -> CaptureEnd {
+        do {
+            let capture = try Capture(
+                rootPath: settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
+                settings: settings.capture, mailbox: mailbox, progress: progress)
+            try capture.run { [self] in
+                signal.ready.update { $0 = true }
+                let state = try? catalog.state()
+                logger.info(
+                    "capturing",
+                    metadata: ["position": "\(state?.position.short ?? "")", "objects": "\(state?.objectCount ?? 0)"])
+            }
+            return .stopped
+        } catch let error as CatalogError {
+            guard case .full = error else { throw error }
+            logger.error("\(error); capture waits for room")
+            return .full
         }
     }
 

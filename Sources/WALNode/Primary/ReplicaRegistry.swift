@@ -19,11 +19,14 @@ final class ReplicaRegistry: Sendable {
         /// Which connection speaks for it now.
         var owner: ObjectIdentifier?
         var isLost = false
+        /// This node dialled it.
+        var isDialled = false
     }
 
     private struct Waiter: Sendable {
         var seq: UInt64
         var count: Int
+        var isDialledOnly: Bool
         var done: @Sendable (Int) -> Void
     }
 
@@ -76,7 +79,7 @@ final class ReplicaRegistry: Sendable {
     }
 
     /// False when a living connection of the same name has spoken lately: two replicas with one name would share a slot.
-    func connect(_ hello: Hello, address: String, owner: AnyObject) -> Bool {
+    func connect(_ hello: Hello, address: String, isDialled: Bool, owner: AnyObject) -> Bool {
         let now = Clock.monotonicNanoseconds()
         return state.withLock { state in
             if let known = state.entries[hello.node], known.owner != nil, let last = known.lastContact,
@@ -90,6 +93,7 @@ final class ReplicaRegistry: Sendable {
             entry.lastContact = now
             entry.owner = ObjectIdentifier(owner)
             entry.isLost = false
+            entry.isDialled = isDialled
             entry.sent = nil
             state.entries[hello.node] = entry
             return true
@@ -121,7 +125,7 @@ final class ReplicaRegistry: Sendable {
     private func takeMet(_ state: inout State) -> [(@Sendable (Int) -> Void, Int)] {
         var met: [(@Sendable (Int) -> Void, Int)] = []
         for (id, waiter) in state.waiters {
-            let count = Self.count(state.entries, at: waiter.seq)
+            let count = Self.count(state.entries, waiter)
             guard count >= waiter.count else { continue }
             state.waiters[id] = nil
             met.append((waiter.done, count))
@@ -129,16 +133,22 @@ final class ReplicaRegistry: Sendable {
         return met
     }
 
-    private static func count(_ entries: [String: Entry], at seq: UInt64) -> Int {
-        entries.values.count { ($0.applied ?? 0) >= seq && $0.state == "streaming" }
+    private static func count(_ entries: [String: Entry], _ waiter: Waiter) -> Int {
+        entries.values.count { entry in
+            (entry.applied ?? 0) >= waiter.seq && entry.state == "streaming"
+                && (entry.isDialled || !waiter.isDialledOnly)
+        }
     }
 
     /// Calls `done` once when `count` replicas have applied `seq`, at once if they have. The number can be cancelled.
-    func wait(for seq: UInt64, count: Int, done: @escaping @Sendable (Int) -> Void) -> UInt64 {
+    /// Of replicas that dialled this node there may be any number; `isDialledOnly` leaves them out.
+    func wait(
+        for seq: UInt64, count: Int, isDialledOnly: Bool = false, done: @escaping @Sendable (Int) -> Void
+    ) -> UInt64 {
         let (id, met) = state.withLock { state in
             state.nextWaiter += 1
             let id = state.nextWaiter
-            state.waiters[id] = Waiter(seq: seq, count: count, done: done)
+            state.waiters[id] = Waiter(seq: seq, count: count, isDialledOnly: isDialledOnly, done: done)
             return (id, takeMet(&state))
         }
         for (done, count) in met { done(count) }
@@ -149,7 +159,7 @@ final class ReplicaRegistry: Sendable {
     func cancel(_ waiter: UInt64) -> Int? {
         state.withLock { state in
             guard let waiting = state.waiters.removeValue(forKey: waiter) else { return nil }
-            return Self.count(state.entries, at: waiting.seq)
+            return Self.count(state.entries, waiting)
         }
     }
 

@@ -56,13 +56,17 @@ final class SenderRole: PeerRole {
 
     func received(_ message: Message, epoch: UInt64) {
         if case .hello(let hello) = message, hello.role == .receiver, machine.peer == nil {
-            guard let connection, node.replicas.connect(hello, address: connection.peerAddress, owner: self) else {
+            guard let connection,
+                node.replicas.connect(
+                    hello, address: connection.peerAddress, isDialled: ended != nil, owner: self)
+            else {
                 let text = "a replica named '\(hello.node)' is connected already; give each its own --name"
                 perform(machine.refuse(Refusal(.busy, text)))
                 return
             }
             logger[metadataKey: "replica"] = "\(hello.node)"
         }
+        if case .refuse(let refusal) = message { refused(refusal) }
         perform(
             machine.received(message, now: Clock.monotonicNanoseconds()) { position in
                 node.standing(of: position)
@@ -102,7 +106,9 @@ final class SenderRole: PeerRole {
     private func perform(_ actions: [SenderMachine.Action]) {
         for action in actions {
             switch action {
-            case .send(let message): connection?.send(message, epoch: node.epoch)
+            case .send(let message):
+                if case .refuse(let refusal) = message { refused(refusal) }
+                connection?.send(message, epoch: node.epoch)
             case .stream(let seq, let skipping): beginStream(after: seq, skipping: skipping)
             case .beginSync(let withContent):
                 update { $0.state = "syncing" }
@@ -115,6 +121,11 @@ final class SenderRole: PeerRole {
             case .close(let reason): connection?.close(reason: reason)
             }
         }
+    }
+
+    /// One of the two sides will not have the other.
+    private func refused(_ refusal: Refusal) {
+        if ended != nil { node.refused(refusal) }
     }
 
     private func progress(_ ack: Ack) {
@@ -145,7 +156,10 @@ final class SenderRole: PeerRole {
         }
         self.skipping = skipping
         current = nil
-        update { $0.state = "streaming" }
+        update {
+            $0.state = "streaming"
+            $0.sent = seq
+        }
         logger.info("streaming after segment \(seq)")
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
         node.signal.listen(self) {

@@ -45,8 +45,7 @@ final class ApplyWorker {
         }
         try applier.recover()
         if state.position.seq > 0 {
-            let pending = try catalog.read { try $0.pendingObjects() }
-            if !state.isComplete, pending.isEmpty { node.update { $0.needsSync = true } }
+            if state.mustReconcile { node.update { $0.needsSync = true } }
             try checkAtStart()
         } else if try !node.folder.root.entries().allSatisfy({ $0.name == Name(".wal") }) {
             try adopt()
@@ -89,7 +88,7 @@ final class ApplyWorker {
     private func checkAtStart() throws {
         node.update { $0.phase = .scanning }
         let result = try catalog.read { transaction in
-            try TreeCheck(isDeep: false, progress: node.progress).run(transaction, root: node.folder.root)
+            try TreeCheck(isDeep: false, ignoresSpecial: false, progress: node.progress).run(transaction, root: node.folder.root)
         }
         if try heal(result.differences) { node.update { $0.needsSync = true } }
     }
@@ -184,7 +183,7 @@ final class ApplyWorker {
     private func check(_ request: CheckRequest) {
         do {
             let (result, report) = try catalog.read { transaction in
-                let check = TreeCheck(isDeep: request.isDeep, progress: CaptureProgress())
+                let check = TreeCheck(isDeep: request.isDeep, ignoresSpecial: false, progress: CaptureProgress())
                 let result = try check.run(transaction, root: applier.root)
                 return (
                     result,
@@ -261,6 +260,8 @@ final class ApplyWorker {
     }
 
     private func receiveEverything(_ session: SyncSession, _ begin: SyncBegin) throws {
+        // An earlier one that could not be read again, on a full disk. What is there is sent all the same, so it must go.
+        if try applier.hasHiddenTree { try applier.discardHidden() }
         try applier.hide()
         let blocks = LinkBlocks(link: session.link, isUnasked: true) { [node] bytes in
             node.consume(bytes)
@@ -339,7 +340,7 @@ final class ApplyWorker {
         // Before the tree is at a position of it: a position without its history could go on with another.
         try node.adoptHistory(of: session.sender)
         do {
-            try applier.apply([set], blocks: blocks)
+            try applier.apply([set], blocks: blocks, isReconcile: true)
         } catch {
             // What was written went straight to its names, and the catalog does not know it.
             if applier.isHidden { try indexHidden() }

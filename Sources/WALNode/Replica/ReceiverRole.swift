@@ -114,7 +114,10 @@ final class ReceiverRole: PeerRole {
     private func perform(_ actions: [ReceiverMachine.Action]) {
         for action in actions {
             switch action {
-            case .send(let message): connection?.send(message, epoch: node.promisedEpoch)
+            case .send(let message):
+                // Its own word counts as the primary's would: this replica does not belong here.
+                if case .refuse(let refusal) = message, refusal.code == .unknownHistory { node.refused(refusal) }
+                connection?.send(message, epoch: node.promisedEpoch)
             case .welcomed(let welcome, let sender): welcomed(welcome, sender)
             case .segment(let bytes):
                 if node.waitingBytes > Self.maxWaitingBytes {

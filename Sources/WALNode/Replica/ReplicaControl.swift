@@ -56,7 +56,7 @@ extension ReplicaNode: ControlService {
             throw NodeError(.diverged, "\(request.position ?? "") is not on this history, which has \(own) there")
         }
         let seconds = request.waitSeconds
-        guard await waitApplied(wanted.seq, seconds: seconds) else {
+        guard await waitApplied(wanted, seconds: seconds) else {
             throw NodeError(
                 .notMet, "\(nodeFile.node) has applied \(snapshot.applied.short), not yet \(wanted.epoch):\(wanted.seq), "
                     + "after \(seconds) s")

@@ -49,7 +49,7 @@ package final class ReplicaNode: Service {
     private let finished = Finish()
     private let workersLeft = Monitor<Int>(0)
     private let logWorker = Mutex<LogWorker?>(nil)
-    private let untilWaiters = Mutex<[UInt64: (UInt64, Once<Bool>)]>([:])
+    private let untilWaiters = Mutex(UntilWaiters())
 
     /// Takes the directory: checks everything, changes nothing when it throws.
     package init(_ settings: ReplicaSettings, logger: Logger) throws {
@@ -63,7 +63,7 @@ package final class ReplicaNode: Service {
             try Self.checkDirectory(root, found, settings)
         }
         if existing == nil || (settings.name != nil && settings.name != existing!.node) {
-            let name = try settings.name ?? existing?.node ?? ProcessFacts.hostName()
+            let name = try settings.name ?? existing?.node ?? Self.defaultName(of: folder.root)
             var made = existing ?? NodeFile(node: name, role: .replica, history: nil, epoch: 0)
             made.node = name
             try made.save(to: folder.directory)
@@ -98,6 +98,12 @@ package final class ReplicaNode: Service {
         try checkDirectory(
             try StateFolder.openRoot(settings.rootPath),
             try StateFolder.existingNode(rootPath: settings.rootPath, statePath: settings.statePath), settings)
+    }
+
+    /// The host and the directory, so that two replicas of one host do not share a slot.
+    private static func defaultName(of root: Directory) throws -> String {
+        let path = root.currentPath.map { PathText.escaped($0) } ?? ""
+        return String("\(try ProcessFacts.hostName()):\(path)".utf8.prefix(Limits.maxNodeNameBytes)) ?? "replica"
     }
 
     private static func checkDirectory(_ root: Directory, _ found: NodeFile?, _ settings: ReplicaSettings) throws {
@@ -144,7 +150,11 @@ package final class ReplicaNode: Service {
             try await withGracefulShutdownHandler {
                 try await serve()
             } onGracefulShutdown: { [self] in
-                finished.finish(.success(()))
+                let until = settings.until
+                finished.finish(
+                    until == nil
+                        ? .success(())
+                        : .failure(NodeError(.notMet, "stopped at \(snapshot.applied.short), before --until was applied")))
             }
             await stop(channels)
         } catch {
@@ -163,7 +173,7 @@ package final class ReplicaNode: Service {
         defer { dialer?.stop() }
         if let until = settings.until {
             Task { [self] in
-                if await waitApplied(until.seq, seconds: nil) { finished.finish(.success(())) }
+                if await waitApplied(until, seconds: nil) { finished.finish(.success(())) }
             }
         }
         try await finished.wait()
@@ -213,11 +223,20 @@ package final class ReplicaNode: Service {
             logger.critical("\(error)")
             update {
                 $0.phase = .diverged
+                $0.isHalted = true
                 $0.problem = "\(error)"
             }
             dropLink("\(error)")
             if settings.until != nil { throw error }
-            _ = waitForStop(nanoseconds: nil)
+            while let work = nextWork(applies: false) {
+                switch work {
+                case .check(let check): check.done(.failure(NodeError(error)))
+                case .session(let session):
+                    session.link.connection.closeFromOutside(reason: "\(error)")
+                    end(session)
+                case .segments, .pending: break
+                }
+            }
         }
     }
 
@@ -354,8 +373,10 @@ package final class ReplicaNode: Service {
     func streaming(from address: String, _ sender: Hello) {
         logger.info("streaming from \(sender.node) at \(address)")
         update { state in
-            if state.phase != .diverged { state.phase = .streaming }
-            state.problem = nil
+            if !state.isHalted {
+                state.phase = .streaming
+                state.problem = nil
+            }
             state.primaryPosition = sender.position
         }
         sendAck()
@@ -365,7 +386,7 @@ package final class ReplicaNode: Service {
         logger.info("syncing from \(session.sender.node) at \(address)")
         update { state in
             state.session = session
-            if state.phase != .diverged { state.phase = .syncing }
+            if !state.isHalted { state.phase = .syncing }
         }
     }
 
@@ -376,6 +397,8 @@ package final class ReplicaNode: Service {
             return state.afterSession.take()
         }
         after?()
+        // The word that it is no longer syncing must not wait for the next heartbeat.
+        sendAck()
     }
 
     func refused(_ refusal: Refusal) {
@@ -446,12 +469,9 @@ package final class ReplicaNode: Service {
         }
         sendAck()
         _ = logWorker.withLock { $0 }?.queue.put(.prune)
-        let met = untilWaiters.withLock { waiters in
-            let met = waiters.filter { $0.value.0 <= position.seq && isComplete }
-            for id in met.keys { waiters[id] = nil }
-            return met.values.map(\.1)
+        if isComplete {
+            for waiter in untilWaiters.withLock({ $0.take(at: position) }) { waiter.resume(true) }
         }
-        for waiter in met { waiter.resume(true) }
     }
 
     func resetLog(to position: Position) throws {
@@ -481,7 +501,7 @@ package final class ReplicaNode: Service {
     private static let pendingNanoseconds: UInt64 = 1_000_000_000
 
     /// Waits for something that the apply thread can do; nil when the node stops.
-    func nextWork() -> Work? {
+    func nextWork(applies: Bool = true) -> Work? {
         let log = logView
         while true {
             let timeout = state.withLock { $0.isIncomplete ? Self.pendingNanoseconds : nil }
@@ -492,7 +512,7 @@ package final class ReplicaNode: Service {
                     return .check(check)
                 }
                 if let session = state.session { return .session(session) }
-                if !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq { return .segments }
+                if applies, !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq { return .segments }
                 return nil
             }
             if let work { return work }
@@ -515,7 +535,7 @@ package final class ReplicaNode: Service {
     func stall(_ problem: String) {
         logger.error("\(problem); waiting for room")
         update {
-            if $0.phase != .diverged { $0.phase = .stalled }
+            if !$0.isHalted { $0.phase = .stalled }
             $0.problem = problem
         }
     }
@@ -535,16 +555,16 @@ package final class ReplicaNode: Service {
     }
 
     /// True when it is applied; false after the time.
-    func waitApplied(_ seq: UInt64, seconds: Double?) async -> Bool {
-        let id = Clock.monotonicNanoseconds()
-        return await withCheckedContinuation { continuation in
+    func waitApplied(_ wanted: PositionText, seconds: Double?) async -> Bool {
+        await withCheckedContinuation { continuation in
             let once = Once(continuation)
-            untilWaiters.withLock { $0[id] = (seq, once) }
-            if appliedSeq >= seq { once.resume(true) }
+            let id = untilWaiters.withLock { $0.add(wanted, once) }
+            // Applied between the question and the waiting.
+            if wanted.isReached(by: snapshot.applied) { once.resume(true) }
             if let seconds {
                 Task { [self] in
                     try? await Task.sleep(for: .seconds(seconds))
-                    untilWaiters.withLock { $0[id] = nil }
+                    untilWaiters.withLock { $0.remove(id) }
                     once.resume(false)
                 }
             }
@@ -586,5 +606,27 @@ private final class RefuseRole: PeerRole {
 
     func closed(reason: String?) {
         connection = nil
+    }
+}
+
+/// Who waits for a position to be applied.
+private struct UntilWaiters: Sendable {
+    private var waiters: [UInt64: (wanted: PositionText, once: Once<Bool>)] = [:]
+    private var next: UInt64 = 0
+
+    mutating func add(_ wanted: PositionText, _ once: Once<Bool>) -> UInt64 {
+        next += 1
+        waiters[next] = (wanted, once)
+        return next
+    }
+
+    mutating func remove(_ id: UInt64) {
+        waiters[id] = nil
+    }
+
+    mutating func take(at position: Position) -> [Once<Bool>] {
+        let met = waiters.filter { $0.value.wanted.isReached(by: position) }
+        for id in met.keys { waiters[id] = nil }
+        return met.values.map(\.once)
     }
 }

@@ -10,6 +10,9 @@ struct ReplicaState: Sendable {
     }
 
     var phase = Phase.connecting
+    /// What came cannot be applied, and nothing will be until an operator has looked. A refusal by a peer is not that: the
+    /// next one may be the right one.
+    var isHalted = false
     /// The end of the log, as far as it was appended, and as far as it was synced.
     var received = Position.start
     var durable = Position.start

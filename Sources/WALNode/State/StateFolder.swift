@@ -49,8 +49,10 @@ package final class StateFolder: Sendable {
         return try NodeFile.load(from: try Directory.open(path: path), path: path)
     }
 
+    /// Throws when there is no such tree.
     package static func exists(rootPath: String, statePath: String?) throws -> Bool {
-        try exists(path(rootPath: rootPath, statePath: statePath))
+        _ = try openRoot(rootPath)
+        return try exists(path(rootPath: rootPath, statePath: statePath))
     }
 
     private static func path(rootPath: String, statePath: String?) -> String {

@@ -31,8 +31,8 @@ final class Node {
     func stop() throws {
         // Before it listens for signals it ends like any other program.
         try until("answer of \(folder)") { try status() != nil }
-        let status = try child.terminate()
-        if status != 0 { throw Failed("\(child.command): exit \(status) at SIGTERM\n\(child.errors)") }
+        let code = try child.terminate()
+        if code != 0 { throw Failed("\(child.command): exit \(code) at SIGTERM\n\(child.errors)") }
     }
 
     /// nil while it does not answer.
@@ -59,7 +59,7 @@ final class Node {
     }
 }
 
-/// `walctl status --json`, as any client would read it.
+/// An answer in JSON, `walctl status --json` for one, as any client would read it.
 struct Status {
     let json: [String: Any]
 
@@ -92,6 +92,7 @@ extension World {
     func catchUp(_ primary: Node, _ replicas: [Node], seconds: Int = 90) throws -> String {
         let position = try mark(primary)
         for replica in replicas {
+            try until("answer of \(replica.folder)") { try replica.status() != nil }
             let outcome = try run(
                 "walctl", ["wait", replica.folder, position, "--timeout", "\(seconds)s"], seconds: Double(seconds) + 30)
             guard outcome.status == 0 else {

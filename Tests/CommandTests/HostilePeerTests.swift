@@ -1,0 +1,191 @@
+import Glibc
+import Testing
+import WALFormat
+import WALTestKit
+
+/// A peer that sends what it should not, or nothing: the daemon goes on, and its memory stays what it was.
+@Suite struct HostilePeerTests {
+    enum Target: CaseIterable {
+        case primary, listeningReplica
+    }
+
+    /// More than a daemon of a small tree ever needs, and less than any of these peers asks for.
+    private static let memoryLimit: UInt64 = 200 << 20
+
+    @Test(arguments: Target.allCases) func garbageAndHugeLengths(target: Target) throws {
+        try withTarget(target) { world, node, port in
+            var random = SeededRandom()
+            random.announce("garbageAndHugeLengths(\(target))")
+            for round in 0..<60 {
+                let peer = try world.peer(port)
+                switch round % 4 {
+                case 0: peer.send(random.bytes(random.int(in: 1...100_000)))
+                // A first frame that is none, or longer than any.
+                case 1: peer.send(header(length: .max, type: 1) + random.bytes(100_000))
+                case 2: peer.send(header(length: 16 << 20, type: 13) + random.bytes(100_000))
+                default:
+                    peer.send(header(length: UInt32(random.int(in: 0..<1000)), type: UInt8(random.int(in: 0..<20))))
+                }
+                if round % 4 != 3 { try until("end of a connection") { peer.isClosed } }
+            }
+            try expectWell(world, node, port)
+        }
+    }
+
+    @Test(arguments: Target.allCases) func peersThatSayNothingOrHalf(target: Target) throws {
+        try withTarget(target) { world, node, port in
+            var peers: [RawPeer] = []
+            for _ in 0..<100 { peers.append(try world.peer(port)) }
+            // The longest hello that there may be, but for its last byte.
+            for _ in 0..<100 {
+                let peer = try world.peer(port)
+                peer.send(header(length: 64 << 10, type: 1) + [UInt8](repeating: 0, count: (64 << 10) - 1))
+                peers.append(peer)
+            }
+            try expectWell(world, node, port)
+            // The handshake has a deadline.
+            try until("end of the silent connections", seconds: 40) { peers.allSatisfy(\.isClosed) }
+        }
+    }
+
+    @Test(arguments: Target.allCases) func nonsenseBehindAGoodHandshake(target: Target) throws {
+        try withTarget(target) { world, node, port in
+            var random = SeededRandom()
+            random.announce("nonsenseBehindAGoodHandshake(\(target))")
+            for round in 0..<60 {
+                let peer = try world.peer(port)
+                // A primary, a replica, a client.
+                let role = UInt8(random.int(in: 1...3))
+                peer.send(hello(role: role, name: "peer-\(round)", history: random.bytes(16)))
+                for _ in 0..<20 {
+                    let payload = random.bytes(random.int(in: 0..<300))
+                    let type = UInt8(random.int(in: 1...14))
+                    guard peer.send(header(length: UInt32(payload.count), type: type) + payload) else { break }
+                }
+                peer.close()
+            }
+            for request in [
+                "", "{", "[]", #"{"verb":"explode"}"#, #"{"verb":"wait","position":"x"}"#,
+                #"{"verb":"wait","position":"1:1","timeout_seconds":1e300,"replicas":1000000}"#,
+                #"{"verb":"wait","position":"1:18446744073709551615","timeout_seconds":-1e300,"replicas":-1}"#,
+                #"{"verb":"segment","seq":18446744073709551615}"#, #"{"verb":"segment","seq":0}"#, #"{"verb":"mark"}"#,
+                #"{"verb":"verify","deep":true,"repair":true}"#, #"{"verb":"status"}"#, #"{"verb":"position"}"#,
+            ] {
+                let peer = try world.peer(port)
+                peer.send(hello(role: 3, name: "", history: [UInt8](repeating: 0, count: 16)))
+                peer.send(header(length: UInt32(request.utf8.count), type: 13) + Array(request.utf8))
+                try expectWell(world, node, port)
+                peer.close()
+            }
+        }
+    }
+
+    /// It asks for everything and takes none of it.
+    @Test func aReplicaThatNeverReadsCostsNoMemory() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let source = try world.folder("source")
+            for index in 0..<10 { try writeFile("\(source)/file-\(index)", random.bytes(20 << 20)) }
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            try primary.waitForState("streaming")
+            let zero = [UInt8](repeating: 0, count: 16)
+            let before = primary.child.peakResidentBytes
+            for index in 0..<3 {
+                let peer = try world.peer(port)
+                peer.send(hello(role: 2, flags: 1, name: "deaf-\(index)", history: zero))
+            }
+            try until("three replicas") { try primary.status()?.replicas.count == 3 }
+            let replica = try world.replica("replica", from: port)
+            try world.expectEqual(primary, port: port, [replica])
+            // Each has a window of 16 MiB of the content, of which there are 200.
+            let grown = primary.child.peakResidentBytes - before
+            #expect(grown < 4 * 40 << 20, "\(grown) bytes more")
+        }
+    }
+
+    /// A replica dials what is no primary.
+    @Test func aReplicaThatDialsNonsenseGoesOnTrying() throws {
+        try withWorld { world in
+            let listener = try Socket.listening(port: 0)
+            let replica = try world.replica("replica", from: listener.port)
+            var random = SeededRandom()
+            let zero = [UInt8](repeating: 0, count: 16)
+            for bytes in [
+                Array("HTTP/1.1 400 Bad Request\r\n\r\n".utf8), random.bytes(100_000), header(length: .max, type: 2),
+                hello(role: 1, name: "primary", history: zero), hello(role: 2, name: "replica", history: zero),
+                hello(role: 1, name: "primary", history: random.bytes(16)) + header(length: 4096, type: 2),
+            ] {
+                let descriptor = accept(listener.descriptor, nil, nil)
+                #expect(descriptor >= 0)
+                _ = Socket.sendAll(descriptor, bytes[...])
+                shutdown(descriptor, Int32(SHUT_WR))
+                close(descriptor)
+            }
+            #expect(replica.child.peakResidentBytes < Self.memoryLimit)
+            // At last the right one answers there.
+            shutdown(listener.descriptor, Int32(SHUT_RDWR))
+            close(listener.descriptor)
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            let primary = try world.primary(source, port: listener.port)
+            try world.expectEqual(primary, port: listener.port, [replica])
+        }
+    }
+
+    // MARK: Helpers
+
+    /// A frame's first 16 bytes, walship-protocol(7).
+    private func header(length: UInt32, type: UInt8) -> [UInt8] {
+        little(length) + [type, 0, 0, 0] + little(UInt64(0))
+    }
+
+    private func hello(role: UInt8, flags: UInt8 = 0, name: String, history: [UInt8]) -> [UInt8] {
+        var payload = little(UInt16(1)) + [role, flags, UInt8(name.utf8.count)] + Array(name.utf8) + history
+        payload += little(UInt64(role == 1 ? 1 : 0))
+        payload += [UInt8](repeating: 0, count: 8 + 8 + 16 + 8)
+        var bytes = header(length: UInt32(payload.count), type: 1)
+        // A primary's frames are of its epoch.
+        if role == 1 { bytes.replaceSubrange(8..<16, with: little(UInt64(1))) }
+        return bytes + payload
+    }
+
+    private func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {
+        withUnsafeBytes(of: number.littleEndian, Array.init)
+    }
+
+    private func withTarget(_ target: Target, _ body: (World, Node, _ port: Int) throws -> Void) throws {
+        try withWorld { world in
+            let port = try freePort()
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            switch target {
+            case .primary:
+                let primary = try world.primary(source, port: port)
+                let replica = try world.replica("replica", from: port)
+                try world.catchUp(primary, [replica])
+                try body(world, primary, port)
+                // It still does what it is there for.
+                try writeFile(source + "/later", "later")
+                try world.expectEqual(primary, port: port, [replica])
+            case .listeningReplica:
+                let replica = try Node(
+                    world, "walrecv", try world.folder("replica"),
+                    ["--listen", "127.0.0.1:\(port)", "--name", "replica"])
+                let primary = try Node(world, "walship", source, ["--to", "127.0.0.1:\(port)"])
+                try world.catchUp(primary, [replica])
+                try body(world, replica, port)
+                try writeFile(source + "/later", "later")
+                try world.catchUp(primary, [replica])
+                #expect(try world.difference(source, replica.folder) == "")
+            }
+        }
+    }
+
+    /// It answers over the network, and has not grown.
+    private func expectWell(_ world: World, _ node: Node, _ port: Int) throws {
+        try world.must("walctl", "status", "127.0.0.1:\(port)")
+        #expect(node.child.isRunning)
+        #expect(node.child.peakResidentBytes < Self.memoryLimit, "\(node.child.peakResidentBytes) bytes")
+    }
+}
