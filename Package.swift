@@ -26,7 +26,9 @@ func room(_ name: String, knows: [Target.Dependency]) -> Target {
 func command(_ name: String) -> Target {
     .executableTarget(
         name: name,
-        dependencies: ["WALCommand", "WALNode", "WALCapture", "WALLog", "WALSystem", "WALFormat", arguments, logging, lifecycle], swiftSettings: settings)
+        dependencies: [
+            "WALCommand", "WALNode", "WALCapture", "WALLog", "WALSystem", "WALFormat", arguments, logging, lifecycle,
+        ], swiftSettings: settings)
 }
 
 func tests(of name: String, knows: [Target.Dependency] = []) -> Target {
@@ -74,17 +76,22 @@ let package = Package(
         .target(
             name: "WALTestKit", dependencies: ["WALFormat", "WALSystem"], path: "Tests/WALTestKit",
             swiftSettings: settings),
+        .target(
+            name: "WALTreeKit", dependencies: ["WALTestKit", "WALCapture", "WALCatalog", "WALSystem", "WALFormat"],
+            path: "Tests/WALTreeKit", swiftSettings: settings),
         tests(of: "WALFormat"),
         tests(of: "WALSystem"),
         tests(of: "WALLog", knows: ["WALFormat", "WALSystem"]),
         tests(of: "WALCatalog", knows: ["WALFormat", "WALSystem"]),
-        tests(of: "WALCapture", knows: ["WALCatalog", "WALFormat", "WALSystem"]),
-        tests(of: "WALApply", knows: ["WALCapture", "WALCatalog", "WALFormat", "WALSystem"]),
+        tests(of: "WALCapture", knows: ["WALTreeKit", "WALCatalog", "WALFormat", "WALSystem"]),
+        tests(of: "WALApply", knows: ["WALTreeKit", "WALCapture", "WALCatalog", "WALFormat", "WALSystem"]),
         tests(of: "WALWire", knows: ["WALFormat"]),
         tests(of: "WALNode", knows: ["WALFormat", "WALSystem", "WALLog", "WALCatalog"]),
         tests(of: "WALCommand", knows: ["WALNode"]),
         .testTarget(
-            name: "CommandTests", dependencies: ["WALTestKit", "WALSystem", "WALFormat", "walship", "walrecv", "walctl"], exclude: ["Decoder"],
+            name: "CommandTests",
+            dependencies: ["WALTestKit", "WALSystem", "WALFormat", "walship", "walrecv", "walctl"],
+            exclude: ["Decoder"],
             swiftSettings: settings),
     ]
 )

@@ -108,6 +108,7 @@ struct LineLogHandler: LogHandler {
 
     /// RFC 3339, UTC, milliseconds.
     private static func timestamp() -> String {
-        Date().formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
+        Date().formatted(
+            .iso8601.year().month().day().time(includingFractionalSeconds: true).timeZone(separator: .omitted))
     }
 }

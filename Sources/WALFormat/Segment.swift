@@ -156,7 +156,8 @@ extension Segment {
         writer.raw([UInt8](repeating: 0, count: SegmentHeader.byteCount))
         let blockCount = Segment.appendBlocks(of: changes.body.bytes, compression: compression, to: &writer)
         let header = SegmentHeader(
-            flags: changes.fetchCount > 0 ? context.flags.union(.external) : context.flags, history: context.history, epoch: context.epoch, seq: context.previous.seq + 1,
+            flags: changes.fetchCount > 0 ? context.flags.union(.external) : context.flags, history: context.history,
+            epoch: context.epoch, seq: context.previous.seq + 1,
             previousChain: context.previous.chain, captureTime: context.captureTime, treeDigest: context.treeDigest,
             rawBytes: UInt64(changes.rawBytes), storedBytes: UInt64(writer.count - SegmentHeader.byteCount),
             entryCount: changes.entryCount, blockCount: blockCount, lastObject: context.lastObject)

@@ -102,11 +102,13 @@ package final class MirrorNode: Service {
             throw NodeError(.failed, "the mirror could not be verified")
         }
         var status = try primary.status()
-        if report.position.seq != status.position.seq, let header = try primary.logView.header(at: report.position.seq) {
+        if report.position.seq != status.position.seq, let header = try primary.logView.header(at: report.position.seq)
+        {
             status.treeDigest = header.treeDigest.description
         }
         guard report.differences.isEmpty, report.isDigestRight, report.treeDigest == status.treeDigest else {
-            throw NodeError(.notMet, "the mirror is not equal: \(report.differences.first?.path ?? "tree digest") differs")
+            throw NodeError(
+                .notMet, "the mirror is not equal: \(report.differences.first?.path ?? "tree digest") differs")
         }
         return Proof(source: status, mirror: report)
     }

@@ -34,7 +34,9 @@ struct Walrecv: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Keep state in this folder, on the same file system.", valueName: "folder"))
     var state: String?
 
-    @Option(help: "This replica's name, under which the primary keeps log for it (default: the host's and the directory's).")
+    @Option(
+        help: "This replica's name, under which the primary keeps log for it (default: the host's and the directory's)."
+    )
     var name: String?
 
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")

@@ -44,7 +44,8 @@ struct Walship: AsyncParsableCommand {
     @Option(name: .customLong("max-delay"), help: "How long a path that is never quiet may wait.")
     var maxDelay = TimeSpan(seconds: 1)
 
-    @Option(name: .customLong("scan-interval"), help: "Between full scans, which find what raises no event; 0 for none.")
+    @Option(
+        name: .customLong("scan-interval"), help: "Between full scans, which find what raises no event; 0 for none.")
     var scanInterval = TimeSpan(seconds: 3600)
 
     @Option(name: .customLong("inline-limit"), help: "New content of one file beyond this stays out of the log.")
@@ -62,7 +63,9 @@ struct Walship: AsyncParsableCommand {
     @OptionGroup var log: LogOptions
 
     func validate() throws {
-        if once, to.isEmpty { throw ValidationError("--once needs at least one --to: it waits for replicas that are named") }
+        if once, to.isEmpty {
+            throw ValidationError("--once needs at least one --to: it waits for replicas that are named")
+        }
         if let open = listen.first(where: { !$0.isLoopback }), !insecure {
             throw ValidationError(
                 "--listen \(open) is not a loopback address; anybody who reaches it could read the tree. Use a tunnel, "

@@ -28,7 +28,8 @@ package final class ControlClient: Sendable {
         let exchange = exchange
         do {
             channel = try await network.dial(
-                unixSocket: "/proc/self/fd/\(stateFolder.descriptor)/control.sock") { ClientRole(exchange) }
+                unixSocket: "/proc/self/fd/\(stateFolder.descriptor)/control.sock"
+            ) { ClientRole(exchange) }
         } catch {
             await network.shutDown()
             throw error
@@ -132,6 +133,7 @@ private final class ClientRole: ConnectionRole {
     }
 
     func closed(reason: String?) {
-        exchange.finish(.failure(NodeError(.failed, "the node closed the connection" + (reason.map { ": \($0)" } ?? ""))))
+        exchange.finish(
+            .failure(NodeError(.failed, "the node closed the connection" + (reason.map { ": \($0)" } ?? ""))))
     }
 }

@@ -31,7 +31,8 @@ extension PrimaryNode: ControlService {
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
                 throw NodeError(
-                    .notMet, "segment \(seq) is not in the log of \(file.node), which holds \(logView.firstSeq) to "
+                    .notMet,
+                    "segment \(seq) is not in the log of \(file.node), which holds \(logView.firstSeq) to "
                         + "\(logView.durableEnd.seq)")
             }
             response.position = PositionStatus(position)
@@ -63,7 +64,8 @@ extension PrimaryNode: ControlService {
                     .failure(
                         NodeError(
                             .notMet,
-                            "\(have) of \(count) replicas have applied \(wanted.epoch):\(wanted.seq) after \(seconds) s")))
+                            "\(have) of \(count) replicas have applied \(wanted.epoch):\(wanted.seq) after \(seconds) s"
+                        )))
             }
         }
         return try outcome.get()
@@ -147,7 +149,8 @@ extension PrimaryNode: ControlService {
         var notes = progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
         if progress.watchLimitReached.load(ordering: .relaxed) {
             notes.append(
-                "not every directory is watched: raise fs.inotify.max_user_watches; until then a scan finds the changes")
+                "not every directory is watched: raise fs.inotify.max_user_watches; until then a scan finds the changes"
+            )
         }
         let special = progress.skippedSpecial.load(ordering: .relaxed)
         if special > 0 { notes.append("\(special) special files are not replicated") }

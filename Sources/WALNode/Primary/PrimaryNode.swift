@@ -95,7 +95,8 @@ package final class PrimaryNode: Service {
             directory: folder.log, quarantine: folder.quarantine, history: history,
             emptyAt: try catalog.state().position, rollBytes: settings.retention.rollBytes)
         if report.cutBytes > 0 {
-            logger.warning("cut \(report.cutBytes) bytes of an unfinished segment from the log; a copy is in quarantine")
+            logger.warning(
+                "cut \(report.cutBytes) bytes of an unfinished segment from the log; a copy is in quarantine")
         }
         logView = writer.view
         try Self.catchUp(catalog, with: writer, logger)
@@ -265,7 +266,9 @@ package final class PrimaryNode: Service {
                 while try capture(into: sink) == .full {
                     // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way.
                     signal.isStalled = true
-                    if signal.stopped.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true { break }
+                    if signal.stopped.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true {
+                        break
+                    }
                     do {
                         try Self.catchUp(catalog, with: writer, logger)
                         signal.isStalled = false

@@ -88,7 +88,8 @@ final class ApplyWorker {
     private func checkAtStart() throws {
         node.update { $0.phase = .scanning }
         let result = try catalog.read { transaction in
-            try TreeCheck(isDeep: false, ignoresSpecial: false, progress: node.progress).run(transaction, root: node.folder.root)
+            try TreeCheck(isDeep: false, ignoresSpecial: false, progress: node.progress).run(
+                transaction, root: node.folder.root)
         }
         if try heal(result.differences) { node.update { $0.needsSync = true } }
     }
@@ -147,7 +148,8 @@ final class ApplyWorker {
     /// Blocks that were gone may be there again, when a file came back to what it was.
     private func fetchMissing() throws {
         guard let link = node.link else { return }
-        let left = try applier.fetchMissing(from: LinkBlocks(link: link, isUnasked: false) { [node] in node.consume($0) })
+        let left = try applier.fetchMissing(
+            from: LinkBlocks(link: link, isUnasked: false) { [node] in node.consume($0) })
         if left == 0 { try settle() }
     }
 

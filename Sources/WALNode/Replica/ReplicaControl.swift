@@ -58,7 +58,8 @@ extension ReplicaNode: ControlService {
         let seconds = request.waitSeconds
         guard await waitApplied(wanted, seconds: seconds) else {
             throw NodeError(
-                .notMet, "\(nodeFile.node) has applied \(snapshot.applied.short), not yet \(wanted.epoch):\(wanted.seq), "
+                .notMet,
+                "\(nodeFile.node) has applied \(snapshot.applied.short), not yet \(wanted.epoch):\(wanted.seq), "
                     + "after \(seconds) s")
         }
     }

@@ -76,7 +76,8 @@ package final class ReplicaNode: Service {
             directory: folder.log, quarantine: folder.quarantine, history: try existing!.historyID,
             emptyAt: position, rollBytes: settings.retention.rollBytes)
         if report.cutBytes > 0 {
-            logger.warning("cut \(report.cutBytes) bytes of an unfinished segment from the log; a copy is in quarantine")
+            logger.warning(
+                "cut \(report.cutBytes) bytes of an unfinished segment from the log; a copy is in quarantine")
         }
         // A reconcile moves the catalog first and the log after it; a crash in between is finished here.
         if position.seq > 0, try !writer.view.holds(position) { try writer.reset(to: position) }
@@ -154,7 +155,8 @@ package final class ReplicaNode: Service {
                 finished.finish(
                     until == nil
                         ? .success(())
-                        : .failure(NodeError(.notMet, "stopped at \(snapshot.applied.short), before --until was applied")))
+                        : .failure(
+                            NodeError(.notMet, "stopped at \(snapshot.applied.short), before --until was applied")))
             }
             await stop(channels)
         } catch {
@@ -512,7 +514,9 @@ package final class ReplicaNode: Service {
                     return .check(check)
                 }
                 if let session = state.session { return .session(session) }
-                if applies, !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq { return .segments }
+                if applies, !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq {
+                    return .segments
+                }
                 return nil
             }
             if let work { return work }
