@@ -48,7 +48,7 @@ struct Fold {
     var newDirectories: Set<ObjectID> = []
     /// Objects that stay as they are but for their metadata.
     var metadata: Set<ObjectID> = []
-    /// Directories whose times must be set again, because their entries changed.
+    /// Directories whose times must be set again, because their entries changed or they were moved.
     var restamped: Set<ObjectID> = []
     /// What the batch dropped: others may have been told to copy from it.
     private(set) var dropped: [ObjectID: Known] = [:]
@@ -84,6 +84,10 @@ struct Fold {
             try touch(place)
             try rememberPlaces(object)
             if try catalog.hasName(object) { linked.insert(object) }
+            // Moving a directory may take a mode that it does not have.
+            if tasks[object] == nil, !newDirectories.contains(object), try catalog.object(object)?.kind == .directory {
+                restamped.insert(object)
+            }
             try catalog.bind(place, to: object)
         case .unbind(let parent, let name):
             let place = Place(parent: parent, name: name)
@@ -237,7 +241,9 @@ struct Fold {
     private mutating func touch(_ place: Place) throws {
         restamped.insert(place.parent)
         guard touched[place] == nil else { return }
-        touched[place] = Touched(place: place, before: try occupant(of: place))
+        let occupant = try occupant(of: place)
+        if let occupant, occupant.kind == .directory { restamped.insert(occupant.object) }
+        touched[place] = Touched(place: place, before: occupant)
     }
 
     private func occupant(of place: Place) throws -> Occupant? {

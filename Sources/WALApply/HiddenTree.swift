@@ -89,6 +89,10 @@ extension Applier {
     package func finishShowing(at live: Directory) throws {
         let hidden = try staging.openDirectory(Self.incoming)
         for entry in try hidden.entries() {
+            // A directory that gets another parent is written to, and somebody who is not root needs the right to.
+            let mode = try hidden.status(of: entry.name).mode
+            let isClosed = entry.type == DirectoryEntry.directoryType && !setsOwner && mode & 0o200 == 0
+            if isClosed { try hidden.setMode(entry.name, mode | 0o200) }
             do throws(SystemError) {
                 try hidden.rename(entry.name, to: live, entry.name, noReplace: true)
             } catch {
@@ -96,6 +100,7 @@ extension Applier {
                 try quarantine.keep(live, entry.name, path: entry.name.description)
                 try hidden.rename(entry.name, to: live, entry.name, noReplace: true)
             }
+            if isClosed { try live.setMode(entry.name, mode) }
         }
         try catalog.write(durably: true) { transaction in
             guard let row = try transaction.object(.root) else { return }

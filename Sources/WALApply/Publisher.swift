@@ -18,8 +18,6 @@ struct Publisher {
     private let before: [Place: Occupant]
     private var doomedDirectories: [(object: ObjectID, parent: Directory, place: Place, depth: Int)] = []
     private var opened: Set<ObjectID> = []
-    /// Directories whose mode was widened to move them.
-    private var loosened: Set<ObjectID> = []
     /// Objects that are nowhere on disk, because somebody removed or edited them: to be healed.
     private(set) var drifted: Set<ObjectID> = []
 
@@ -52,7 +50,6 @@ struct Publisher {
         for (object, patch) in journal.patches { try apply(patch, to: object) }
         for object in journal.metadata { try setMetadata(object) }
         for object in journal.restamped { try stamp(object) }
-        for object in loosened { try stamp(object) }
     }
 
     private func status(_ directory: Directory, _ name: Name) throws -> FileStatus? {
@@ -75,12 +72,10 @@ struct Publisher {
     }
 
     /// A directory that gets another parent is written to, rename(2); its mode is set again at the end.
-    private mutating func loosen(_ object: ObjectID, _ kind: Kind, _ parent: Directory, _ name: Name) throws {
-        guard kind == .directory, !setsOwner, let mode = try status(parent, name)?.mode, mode & 0o200 == 0 else {
-            return
+    private func loosen(_ kind: Kind, _ parent: Directory, _ name: Name) throws {
+        if kind == .directory, !setsOwner, let mode = try status(parent, name)?.mode, mode & 0o200 == 0 {
+            try parent.setMode(name, mode | 0o200)
         }
-        try parent.setMode(name, mode | 0o200)
-        loosened.insert(object)
     }
 
     /// False for what is not visible yet: it lacks blocks.
@@ -132,7 +127,7 @@ struct Publisher {
             }
             return
         }
-        try loosen(old.object, old.kind, directory, place.name)
+        try loosen(old.kind, directory, place.name)
         for target in try catalog.places(of: old.object) where target != place {
             guard let parent = try self.directory(target.parent) else { continue }
             let occupant = try status(parent, target.name)
@@ -183,10 +178,10 @@ struct Publisher {
     }
 
     /// Also in staging: a rename of one name of an inode to another one of it does nothing at all, rename(2).
-    private mutating func isElsewhere(_ old: Occupant, than place: Place) throws -> Bool {
+    private func isElsewhere(_ old: Occupant, than place: Place) throws -> Bool {
         if try status(disk.staging, DiskTree.name(.waiting, old.object))?.identity == old.identity { return true }
         for other in try catalog.places(of: old.object) where other != place {
-            guard let parent = try directory(other.parent) else { continue }
+            guard let parent = try disk.directory(other.parent) else { continue }
             if try status(parent, other.name)?.identity == old.identity { return true }
         }
         return false
@@ -255,10 +250,10 @@ struct Publisher {
         }
         try fault?()
         if found.directory === disk.staging {
-            try loosen(object, row.kind, found.directory, found.name)
+            try loosen(row.kind, found.directory, found.name)
             try found.directory.rename(found.name, to: directory, place.name)
         } else if row.kind == .directory {
-            try loosen(object, row.kind, found.directory, found.name)
+            try loosen(row.kind, found.directory, found.name)
             try found.directory.rename(found.name, to: directory, place.name)
         } else {
             try link(object, found.directory, found.name, directory, place.name)

@@ -348,7 +348,7 @@ import Testing
     private func everything(_ world: World, but made: String?) throws -> [String] {
         try listing(world.path).filter { line in
             let name = line.prefix { $0 != " " }
-            return !name.isEmpty && !name.contains("-output.") && !name.contains("catalog.sqlite")
+            return !name.isEmpty && !name.hasPrefix("output") && !name.contains("catalog.sqlite")
                 && !name.hasSuffix("/.wal") && !name.hasSuffix("/.wal/lock")
                 && !(made.map { name.hasPrefix($0) } ?? false)
         }

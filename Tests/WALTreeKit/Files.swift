@@ -99,7 +99,12 @@ package enum Files {
     package static func removeTree(_ path: String) throws(Failure) {
         if try status(path).st_mode & S_IFMT == S_IFDIR {
             chmod(path, 0o700)
-            for name in try list(path) { try removeTree(path + "/" + name) }
+            // Through directory handles: a name need not be UTF-8, nor a path shorter than PATH_MAX.
+            do throws(SystemError) {
+                try Directory.open(path: path).removeContents()
+            } catch {
+                throw Failure(call: "removeTree \(path): \(error)", code: error.code)
+            }
             try removeDirectory(path)
         } else {
             try remove(path)

@@ -9,8 +9,12 @@ final class Child: Sendable {
     private let errorPath: String
     private let status = Monitor<Int32?>(nil)
 
-    /// - Parameter error: where stderr goes instead of the file `outputBase`.err.
-    init(_ program: String, _ arguments: [String], outputBase: String, error: String? = nil) throws {
+    /// - Parameters:
+    ///   - error: where stderr goes instead of the file `outputBase`.err.
+    ///   - input: a descriptor to read from; nothing where there is none.
+    init(
+        _ program: String, _ arguments: [String], outputBase: String, error: String? = nil, input: Int32? = nil
+    ) throws {
         command = ([program] + arguments).joined(separator: " ")
         outputPath = outputBase + ".out"
         errorPath = error ?? outputBase + ".err"
@@ -18,7 +22,11 @@ final class Child: Sendable {
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         let flags = O_WRONLY | O_CREAT | O_APPEND
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        if let input {
+            posix_spawn_file_actions_adddup2(&actions, input, 0)
+        } else {
+            posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        }
         posix_spawn_file_actions_addopen(&actions, 1, outputPath, flags, 0o644)
         posix_spawn_file_actions_addopen(&actions, 2, errorPath, flags, 0o644)
         var argv: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]

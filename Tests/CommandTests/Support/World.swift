@@ -4,7 +4,8 @@ import Testing
 import WALSystem
 import WALTestKit
 
-/// A scratch folder, and everything that a test has started: all of it is gone when the test ends, however it ends.
+/// A scratch folder, and everything that a test has started: all of it is gone when the test ends, however it ends, be it
+/// with the test program.
 final class World {
     let path: String
     private var children: [Child] = []
@@ -12,6 +13,7 @@ final class World {
     private var proxies: [Proxy] = []
     private var peers: [RawPeer] = []
     private var count = 0
+    private let watchman: Guard
 
     static let isRoot = geteuid() == 0
     /// The commands lie beside the test program.
@@ -24,6 +26,8 @@ final class World {
         path = try #require(mkdtemp(strdup("/tmp/walcommand-XXXXXX")).map { String(cString: $0) })
         // Other users are to reach what is inside.
         chmod(path, 0o755)
+        mkdir(path + "/output", 0o755)
+        watchman = try Guard(path)
     }
 
     func end() {
@@ -35,6 +39,7 @@ final class World {
         for peer in peers { peer.close() }
         for proxy in proxies { proxy.stop() }
         for mount in mounts.reversed() { _ = try? run("umount", "-l", mount) }
+        watchman.end()
         _ = try? FileManager.default.removeItem(atPath: path)
     }
 
@@ -51,9 +56,10 @@ final class World {
         count += 1
         let isOurs = ["walship", "walrecv", "walctl"].contains(program)
         let child = try Child(
-            isOurs ? World.programs + "/" + program : program, arguments, outputBase: "\(path)/\(count)-output",
+            isOurs ? World.programs + "/" + program : program, arguments, outputBase: "\(path)/output/\(count)",
             error: error)
         children.append(child)
+        watchman.add(child)
         return child
     }
 
