@@ -5,6 +5,27 @@ import ServiceLifecycle
 import UnixSignals
 import WALNode
 
+extension AsyncParsableCommand {
+    /// Parses the arguments and runs the command. A wrong command line is one line on stderr, as every other error is:
+    /// ArgumentParser's own `main` adds the usage to it.
+    package static func runFromCommandLine() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch  where !(error is ExitCode) && exitCode(for: error) == .validationFailure {
+            let name = configuration.commandName ?? _commandName
+            LineLogHandler.line(of: name, "\(message(for: error)); see \(name) --help", format: .text)
+            Foundation.exit(ExitCode.validationFailure.rawValue)
+        } catch {
+            exit(withError: error)
+        }
+    }
+}
+
 /// Runs a command's work and ends the process as documented: the answer went to stdout, an error is one line on stderr
 /// that begins with the command's name (or one JSON object where the log is JSON), and the exit code says of which kind it is.
 package func exitingOnError(

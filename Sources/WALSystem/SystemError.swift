@@ -63,8 +63,11 @@ package enum Errno {
 }
 
 extension SystemError: CustomStringConvertible {
+    /// The kernel's words for an error number, strerror(3).
+    package static func text(of code: Int32) -> String { String(cString: cl_error_text(code)) }
+
     package var description: String {
-        let reason = String(cString: cl_error_text(code))
+        let reason = SystemError.text(of: code)
         let object = path.map { " '\($0)'" } ?? ""
         return "cannot \(SystemError.verbs[call] ?? "use")\(object): \(reason) (\(call))"
     }

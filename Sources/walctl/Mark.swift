@@ -8,9 +8,14 @@ struct Mark: AsyncParsableCommand {
 
     @OptionGroup var target: TargetOptions
 
+    @Option(help: "How long to wait.")
+    var timeout = TimeSpan(seconds: 30)
+
     func run() async throws {
         try await exitingOnError("walctl") {
-            let response = try await Target.ask(target.target, state: target.state, ControlRequest(.mark))
+            var request = ControlRequest(.mark)
+            request.timeoutSeconds = timeout.seconds
+            let response = try await Target.ask(target.target, state: target.state, request)
             printAnswer(response.position?.text ?? "")
         }
     }

@@ -28,11 +28,10 @@ struct Mirror: AsyncParsableCommand {
 
     func run() async throws {
         try await exitingOnError("walctl", format: log.format) {
-            try checkNesting()
             var logger = log.logger("walctl")
             // A person who mirrors once wants the proof; what happened on the way is for those who ask.
             if once, logger.logLevel == .info { logger.logLevel = .warning }
-            let node = try MirrorNode(source: src, mirror: dst, adopts: adopt, isOnce: once, logger: logger)
+            let node = try makeNode(logger)
             let bar = Task { await ProgressBar { node.currentStatus() }.run() }
             defer { bar.cancel() }
             try await runServices([node], logger: logger)
@@ -53,11 +52,22 @@ struct Mirror: AsyncParsableCommand {
         printAnswer("equal")
     }
 
+    /// What is refused leaves no new directory behind.
+    private func makeNode(_ logger: Logger) throws -> MirrorNode {
+        try checkNesting()
+        let isNew = try StateFolder.makeRoot(dst)
+        do {
+            return try MirrorNode(source: src, mirror: dst, adopts: adopt, isOnce: once, logger: logger)
+        } catch {
+            if isNew { StateFolder.unmakeRoot(dst) }
+            throw error
+        }
+    }
+
     private func checkNesting() throws {
-        let source = try StateFolder.openRoot(src)
-        try StateFolder.makeRoot(dst)
-        let target = try StateFolder.openRoot(dst)
-        guard let from = source.currentPath, let to = target.currentPath else { return }
+        guard let from = try StateFolder.openRoot(src).currentPath, let to = try StateFolder.realPath(dst) else {
+            return
+        }
         func isWithin(_ inner: [UInt8], _ outer: [UInt8]) -> Bool {
             inner == outer || outer == [0x2F] || inner.starts(with: outer + [0x2F])
         }

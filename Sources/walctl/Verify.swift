@@ -33,7 +33,7 @@ struct Verify: AsyncParsableCommand {
         try await exitingOnError("walctl") {
             if let against { try await catchUp(with: against) }
             let report = try await verify()
-            let digest = try await against.asyncMap { try await otherDigest($0, report.position) }
+            let digest = try await against.asyncMap { try await otherDigest($0, report) }
             if json {
                 printAnswer(String(decoding: try ControlJSON.encode(report, pretty: true), as: UTF8.self))
             } else {
@@ -79,10 +79,11 @@ struct Verify: AsyncParsableCommand {
 
     /// Waits until the target has applied what the other node holds now.
     private func catchUp(with other: String) async throws {
-        guard let position = try await Target.ask(other, state: nil, ControlRequest(.position)).position else { return }
         guard case .node(let client) = try await Target.reach(target.target, state: target.state, fromFiles: true),
-            try await client.askOnce(ControlRequest(.status)).status?.role == "replica"
+            let own = try await client.askOnce(ControlRequest(.status)).status, own.role == "replica"
         else { return }
+        if let history = own.history { try await requireHistory(history, of: other) }
+        guard let position = try await Target.ask(other, state: nil, ControlRequest(.position)).position else { return }
         var request = ControlRequest(.wait)
         request.position = position.text
         request.timeoutSeconds = timeout.seconds
@@ -90,7 +91,9 @@ struct Verify: AsyncParsableCommand {
     }
 
     /// The other node's tree digest at the position, which must be on its history.
-    private func otherDigest(_ other: String, _ position: PositionStatus) async throws -> String {
+    private func otherDigest(_ other: String, _ report: VerifyReport) async throws -> String {
+        try await requireHistory(report.history, of: other)
+        let position = report.position
         var request = ControlRequest(.segment)
         request.seq = position.seq
         let response = try await Target.ask(other, state: nil, request)
@@ -101,6 +104,17 @@ struct Verify: AsyncParsableCommand {
                     + (response.position?.text ?? "nothing") + " there")
         }
         return response.treeDigest ?? ""
+    }
+
+    /// Positions of two histories say nothing of each other.
+    private func requireHistory(_ own: String?, of other: String) async throws {
+        let history = try await Target.ask(other, state: nil, ControlRequest(.status)).status?.history
+        guard history == own else {
+            throw NodeError(
+                .diverged,
+                "\(target.target) is of history \(own ?? "none") and \(other) of history \(history ?? "none"): they "
+                    + "mirror different trees")
+        }
     }
 
     private func printText(_ report: VerifyReport) {

@@ -15,4 +15,6 @@ struct Walctl: AsyncParsableCommand {
         subcommands: [
             Status.self, PositionCommand.self, Mark.self, Wait.self, Verify.self, Log.self, Dump.self, Mirror.self,
         ])
+
+    static func main() async { await runFromCommandLine() }
 }

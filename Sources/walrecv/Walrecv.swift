@@ -16,6 +16,8 @@ struct Walrecv: AsyncParsableCommand {
             """,
         version: version)
 
+    static func main() async { await runFromCommandLine() }
+
     @Argument(help: ArgumentHelp("The replica's directory: empty, or one that was a replica before.", valueName: "dir"))
     var directory: String
 
@@ -58,7 +60,8 @@ struct Walrecv: AsyncParsableCommand {
     func run() async throws {
         try await exitingOnError("walrecv", format: log.format) {
             let settings = try settings
-            try await Network.checkListening(on: listen, beforeMaking: state, for: directory)
+            try await Network.checkAddresses(
+                listen: listen, dial: from.map { [$0] } ?? [], beforeMaking: state, for: directory)
             let logger = log.logger("walrecv")
             let node = try ReplicaNode(settings, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }

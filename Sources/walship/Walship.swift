@@ -17,6 +17,8 @@ struct Walship: AsyncParsableCommand {
             """,
         version: version)
 
+    static func main() async { await runFromCommandLine() }
+
     @Argument(help: ArgumentHelp("The directory to replicate.", valueName: "dir"))
     var directory: String
 
@@ -78,7 +80,7 @@ struct Walship: AsyncParsableCommand {
 
     func run() async throws {
         try await exitingOnError("walship", format: log.format) {
-            try await Network.checkListening(on: listen, beforeMaking: state, for: directory)
+            try await Network.checkAddresses(listen: listen, dial: to, beforeMaking: state, for: directory)
             let logger = log.logger("walship")
             let node = try PrimaryNode(settings, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }

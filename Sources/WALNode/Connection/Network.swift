@@ -57,19 +57,22 @@ package final class Network: Sendable {
         } catch let error as IOError {
             throw NodeError(.failed, "cannot listen on \(address): \(error)")
         } catch {
-            throw NodeError(.failed, "host '\(address.host)' is unknown; check the name")
+            throw Self.unknownHost(address)
         }
     }
 
     /// Throws what ``listen(_:_:)`` would, where a node is about to make its state folder: a start that is refused leaves
     /// nothing behind. Where there is one, the node that may run for it is the better answer.
-    package static func checkListening(
-        on addresses: [Address], beforeMaking statePath: String?, for rootPath: String
+    ///
+    /// A host that is dialled must be known then, too. A node that has started before waits for the name to come back.
+    package static func checkAddresses(
+        listen: [Address], dial: [Address], beforeMaking statePath: String?, for rootPath: String
     ) async throws {
         guard try !StateFolder.exists(rootPath: rootPath, statePath: statePath) else { return }
+        for address in dial { try requireKnown(address) }
         let network = Network()
         do {
-            for address in addresses {
+            for address in listen {
                 try await network.listen(address) { SilentRole() }.channel.close()
             }
             await network.shutDown()
@@ -77,6 +80,18 @@ package final class Network: Sendable {
             await network.shutDown()
             throw error
         }
+    }
+
+    private static func requireKnown(_ address: Address) throws {
+        do {
+            _ = try SocketAddress.makeAddressResolvingHost(address.host, port: address.port)
+        } catch {
+            throw unknownHost(address)
+        }
+    }
+
+    private static func unknownHost(_ address: Address) -> NodeError {
+        NodeError(.failed, "host '\(address.host)' is unknown; check the name")
     }
 
     func listen(
@@ -96,9 +111,14 @@ package final class Network: Sendable {
                 .connect(host: address.host, port: address.port).get()
         } catch let error as NIOConnectionError {
             if error.dnsAError != nil || error.dnsAAAAError != nil, error.connectionErrors.isEmpty {
-                throw NodeError(.failed, "host '\(address.host)' is unknown; check the name")
+                throw Self.unknownHost(address)
             }
-            throw NodeError(.failed, "\(address) does not answer; check that it runs and listens there")
+            let why =
+                (error.connectionErrors.first?.error as? IOError).map { SystemError.text(of: $0.errnoCode) }
+                ?? "no answer"
+            throw NodeError(.failed, "\(address) does not answer (\(why)); check that it runs and listens there")
+        } catch ChannelError.connectTimeout {
+            throw NodeError(.failed, "\(address) does not answer (timed out); check that it runs and listens there")
         }
     }
 

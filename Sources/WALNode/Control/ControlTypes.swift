@@ -72,6 +72,8 @@ package struct VerifyReport: Codable, Sendable {
         package var kind: String
     }
 
+    /// Nil on a replica that has not met a primary.
+    package var history: String?
     package var position: PositionStatus
     package var treeDigest: String
     package var isDeep: Bool
@@ -296,6 +298,20 @@ extension NodeStatus.Replica {
         try container.encode(lagBytes, forKey: .lagBytes)
         try container.encode(lagSeconds, forKey: .lagSeconds)
         try container.encode(lastContactSeconds, forKey: .lastContactSeconds)
+    }
+}
+
+extension NodeStatus.Progress {
+    enum CodingKeys: String, CodingKey {
+        case files, totalFiles, bytes, totalBytes
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(files, forKey: .files)
+        try container.encode(totalFiles, forKey: .totalFiles)
+        try container.encode(bytes, forKey: .bytes)
+        try container.encode(totalBytes, forKey: .totalBytes)
     }
 }
 

@@ -41,10 +41,11 @@ package enum OfflineVerify {
         let root = try StateFolder.openRoot(treePath)
         let folderPath = state ?? treePath + (treePath.hasSuffix("/") ? "" : "/") + StateFolder.defaultName
         let folder = try Directory.open(path: folderPath)
-        let role = try NodeFile.load(from: folder, path: folderPath)?.role
+        let node = try NodeFile.load(from: folder, path: folderPath)
         let catalog = try OfflineStatus.openCatalog(folder, folderPath, treePath)
         let report = try catalog.read { transaction in
-            try VerifyReport(transaction, root: root, isDeep: isDeep, ignoresSpecial: role == .primary)
+            try VerifyReport(
+                transaction, history: node?.history, root: root, isDeep: isDeep, ignoresSpecial: node?.role == .primary)
         }
         try catalog.close()
         return report
@@ -53,19 +54,22 @@ package enum OfflineVerify {
 
 extension VerifyReport {
     /// Looks at all of a tree that nobody changes meanwhile.
-    init(_ catalog: CatalogTransaction, root: Directory, isDeep: Bool, ignoresSpecial: Bool) throws {
+    init(
+        _ catalog: CatalogTransaction, history: String?, root: Directory, isDeep: Bool, ignoresSpecial: Bool
+    ) throws {
         let check = TreeCheck(isDeep: isDeep, ignoresSpecial: ignoresSpecial, progress: CaptureProgress())
         let result = try check.run(catalog, root: root)
-        self.init(catalog, result, isDeep: isDeep, differences: result.differences)
+        self.init(catalog, history: history, result, isDeep: isDeep, differences: result.differences)
     }
 
     init(
-        _ catalog: CatalogTransaction, _ result: TreeCheck.Result, isDeep: Bool, differences: [TreeDifference]
+        _ catalog: CatalogTransaction, history: String?, _ result: TreeCheck.Result, isDeep: Bool,
+        differences: [TreeDifference]
     ) {
         let state = catalog.state
         self.init(
-            position: PositionStatus(state.position), treeDigest: state.treeDigest.description, isDeep: isDeep,
-            names: result.names, bytes: result.bytes,
+            history: history, position: PositionStatus(state.position), treeDigest: state.treeDigest.description,
+            isDeep: isDeep, names: result.names, bytes: result.bytes,
             differences: differences.sorted { $0.path < $1.path }.map {
                 Difference(path: $0.path, kind: $0.kind.rawValue)
             },

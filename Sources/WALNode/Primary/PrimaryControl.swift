@@ -26,7 +26,7 @@ extension PrimaryNode: ControlService {
         switch request.verb {
         case .status: response.status = try status()
         case .position: response.position = PositionStatus(logView.durableEnd)
-        case .mark: response.position = PositionStatus(try await mark())
+        case .mark: response.position = PositionStatus(try await mark(withinSeconds: request.waitSeconds))
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
@@ -43,6 +43,21 @@ extension PrimaryNode: ControlService {
         return response
     }
 
+    /// A mark that is late is made all the same; only nobody waits for it any more.
+    private func mark(withinSeconds seconds: Double) async throws -> Position {
+        let outcome: Result<Position, any Error> = await withCheckedContinuation { continuation in
+            let once = Once(continuation)
+            once.expire(after: seconds) { [self] in
+                let why = signal.isStalled ? "the log has no space" : "the tree is still being captured"
+                once.resume(.failure(NodeError(.notMet, "no mark after \(seconds) s: \(why)")))
+            }
+            Task { [self] in
+                do { once.resume(.success(try await mark())) } catch { once.resume(.failure(error)) }
+            }
+        }
+        return try outcome.get()
+    }
+
     private func wait(_ request: ControlRequest) async throws -> Int {
         let wanted = try PositionText(request.position ?? "")
         if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
@@ -57,8 +72,7 @@ extension PrimaryNode: ControlService {
         let outcome: Result<Int, NodeError> = await withCheckedContinuation { continuation in
             let once = Once(continuation)
             let waiter = replicas.wait(for: wanted.seq, count: count) { once.resume(.success($0)) }
-            Task {
-                try? await Task.sleep(for: .seconds(seconds))
+            once.expire(after: seconds) {
                 guard let have = replicas.cancel(waiter) else { return }
                 once.resume(
                     .failure(
@@ -82,7 +96,11 @@ extension PrimaryNode: ControlService {
                 let check = TreeCheck(isDeep: isDeep, ignoresSpecial: true, progress: CaptureProgress())
                 let result = try check.run(catalog, root: root)
                 let found = before.map { $0.intersection(result.differences) } ?? Set(result.differences)
-                return (found, VerifyReport(catalog, result, isDeep: isDeep, differences: Array(found)))
+                return (
+                    found,
+                    VerifyReport(
+                        catalog, history: file.history, result, isDeep: isDeep, differences: Array(found))
+                )
             }
             if found.isEmpty || found == persistent { return report }
             persistent = found
@@ -156,18 +174,5 @@ extension PrimaryNode: ControlService {
         if special > 0 { notes.append("\(special) special files are not replicated") }
         if signal.isStalled { notes.append("no space for the log: free some on \(folder.path)") }
         return notes
-    }
-}
-
-/// A continuation that two may try to resume.
-final class Once<Value: Sendable>: Sendable {
-    private let continuation: Mutex<CheckedContinuation<Value, Never>?>
-
-    init(_ continuation: CheckedContinuation<Value, Never>) {
-        self.continuation = Mutex(continuation)
-    }
-
-    func resume(_ value: Value) {
-        continuation.withLock { $0.take() }?.resume(returning: value)
     }
 }

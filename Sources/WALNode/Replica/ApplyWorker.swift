@@ -189,7 +189,9 @@ final class ApplyWorker {
                 let result = try check.run(transaction, root: applier.root)
                 return (
                     result,
-                    VerifyReport(transaction, result, isDeep: request.isDeep, differences: result.differences)
+                    VerifyReport(
+                        transaction, history: node.nodeFile.history, result, isDeep: request.isDeep,
+                        differences: result.differences)
                 )
             }
             if request.isRepair, !result.differences.isEmpty, try heal(result.differences) {

@@ -566,8 +566,7 @@ package final class ReplicaNode: Service {
             // Applied between the question and the waiting.
             if wanted.isReached(by: snapshot.applied) { once.resume(true) }
             if let seconds {
-                Task { [self] in
-                    try? await Task.sleep(for: .seconds(seconds))
+                once.expire(after: seconds) { [self] in
                     untilWaiters.withLock { $0.remove(id) }
                     once.resume(false)
                 }

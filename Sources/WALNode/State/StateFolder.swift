@@ -122,15 +122,29 @@ package final class StateFolder: Sendable {
         return try Directory.open(path: path)
     }
 
-    /// Makes a directory that is not there; what is above it must be.
-    package static func makeRoot(_ path: String) throws {
+    /// Makes a directory that is not there; what is above it must be. True when it made one.
+    package static func makeRoot(_ path: String) throws -> Bool {
         let (above, name) = try split(path)
         do throws(SystemError) {
             try Directory.open(path: above).makeDirectory(name, permissions: 0o755)
+            return true
         } catch {
-            guard !error.isExisting else { return }
+            guard !error.isExisting else { return false }
             throw NodeError(.failed, "\(path) cannot be made: \(error)")
         }
+    }
+
+    /// The absolute path, without links, of a directory that is there or that ``makeRoot(_:)`` would make.
+    package static func realPath(_ path: String) throws -> [UInt8]? {
+        if let directory = try? Directory.open(path: path) { return directory.currentPath }
+        let (above, name) = try split(path)
+        return (try? Directory.open(path: above))?.currentPath.map { $0 + [0x2F] + name.bytes }
+    }
+
+    /// Takes back what ``makeRoot(_:)`` made, if nothing is in it.
+    package static func unmakeRoot(_ path: String) {
+        guard let (above, name) = try? split(path) else { return }
+        try? Directory.open(path: above).removeDirectory(name)
     }
 
     private static func split(_ path: String) throws -> (above: String, name: Name) {
