@@ -24,6 +24,7 @@ package final class Applier {
     /// For tests: called before every step that a crash may come before. What it throws stops the batch there, as a
     /// crash would.
     package var fault: (() throws -> Void)?
+    private let writeback: Writeback
     /// A batch is committed and not wholly published.
     private var isUnfinished = false
     /// Files that somebody took away or wrote to, to be fetched as soon as there is somebody to ask.
@@ -34,6 +35,7 @@ package final class Applier {
         self.root = root
         self.staging = staging
         self.quarantine = quarantine
+        writeback = Writeback(staging)
         setsOwner = ProcessFacts.effectiveUserID == 0
     }
 
@@ -148,7 +150,7 @@ package final class Applier {
                 drifted = stager.drifted
                 try transaction.setJournal(journal.encoded())
                 try fault?()
-                try staging.syncFilesystem()
+                try syncStaged()
                 try fault?()
             }
         } catch {
@@ -166,7 +168,14 @@ package final class Applier {
     func makeStager(_ fold: Fold, bodies: [[UInt8]], blocks: (any BlockSource)?) -> Stager {
         let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
         return Stager(
-            disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden, fault: fault)
+            disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden, fault: fault,
+            writeback: writeback)
+    }
+
+    /// All that was staged is durable after it.
+    func syncStaged() throws {
+        try writeback.finish()
+        try staging.syncFilesystem()
     }
 
     /// Where a file lacks blocks, what it replaces is seen on, unless that went elsewhere.

@@ -80,7 +80,7 @@ extension Applier {
             transaction.state.lastObject = lastObject
             transaction.state.mustReconcile = false
             transaction.state.isComplete = try transaction.pendingObjects().isEmpty
-            try staging.syncFilesystem()
+            try syncStaged()
         }
         try finishShowing(at: live)
     }

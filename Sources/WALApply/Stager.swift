@@ -18,6 +18,7 @@ final class Stager {
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
     private let fault: (() throws -> Void)?
+    private let writeback: Writeback
     private(set) var patches: [(object: ObjectID, patch: Name)] = []
     /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
     private(set) var drifted: Set<ObjectID> = []
@@ -25,7 +26,7 @@ final class Stager {
 
     init(
         disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, setsOwner: Bool, isHidden: Bool,
-        fault: (() throws -> Void)?
+        fault: (() throws -> Void)?, writeback: Writeback
     ) {
         self.disk = disk
         staging = disk.staging
@@ -34,6 +35,7 @@ final class Stager {
         self.setsOwner = setsOwner
         self.isHidden = isHidden
         self.fault = fault
+        self.writeback = writeback
     }
 
     func stageAll(_ fold: inout Fold) throws {
@@ -152,6 +154,7 @@ final class Stager {
         for (file, identity) in zip(files, try first.get() + second.withLock({ $0 }).get()) {
             try disk.catalog.setLocal(file.row.id, identity: identity, stamp: ObjectRow.neverSeen)
         }
+        try writeback.wrote(files.reduce(0) { $0 + Int($1.row.size) })
     }
 
     private static func write(
@@ -161,7 +164,8 @@ final class Stager {
         identities.reserveCapacity(files.count)
         do throws(SystemError) {
             for item in files {
-                let file = try create(item.directory, item.name)
+                // Most files then have their mode from the beginning; nobody else sees the directory.
+                let file = try create(item.directory, item.name, permissions: item.row.metadata.mode & 0o777)
                 var offset: UInt64 = 0
                 for range in item.ranges {
                     try bodies[item.set].withBytes { bytes throws(SystemError) in
@@ -178,13 +182,15 @@ final class Stager {
     }
 
     /// A fresh file; what a batch that did not come to its end left under the name is removed.
-    private static func create(_ directory: Directory, _ name: Name) throws(SystemError) -> File {
+    private static func create(
+        _ directory: Directory, _ name: Name, permissions: UInt16 = 0o600
+    ) throws(SystemError) -> File {
         do {
-            return try directory.createFile(name)
+            return try directory.createFile(name, permissions: permissions)
         } catch {
             guard error.isExisting else { throw error }
             try directory.removeTree(name)
-            return try directory.createFile(name)
+            return try directory.createFile(name, permissions: permissions)
         }
     }
 
@@ -192,12 +198,15 @@ final class Stager {
     static func finish(
         _ file: consuming File, _ row: ObjectRow, _ setsOwner: Bool
     ) throws(SystemError) -> FileIdentity {
-        if setsOwner { try file.setOwner(uid: row.metadata.uid, gid: row.metadata.gid) }
-        try file.setMode(row.metadata.mode)
-        try file.setModificationTime(row.metadata.mtime)
-        let identity = try file.status().identity
+        let status = try file.status()
+        let metadata = row.metadata
+        // Each of these that is left out is a change of the inode less.
+        let isOwned = !setsOwner || (status.uid == metadata.uid && status.gid == metadata.gid)
+        if !isOwned { try file.setOwner(uid: metadata.uid, gid: metadata.gid) }
+        if !isOwned || status.mode != metadata.mode { try file.setMode(metadata.mode) }
+        try file.setModificationTime(metadata.mtime)
         try file.close()
-        return identity
+        return status.identity
     }
 
     // MARK: Everything else
@@ -327,6 +336,7 @@ final class Stager {
         try blocks.fetch(requests) { request, bytes in
             if let bytes {
                 try file.write(bytes, at: request.offset)
+                try writeback.wrote(bytes.count)
             } else {
                 lacking.append(MissingBlock(object: request.object, offset: request.offset, block: request.block))
             }
