@@ -33,6 +33,31 @@ struct Patch {
         }
     }
 
+    /// The same without what the file holds already, by pages: a block is larger than most changes within it.
+    func trimmed(to file: borrowing File, _ body: [UInt8]) throws -> Patch {
+        var trimmed = self
+        trimmed.parts.removeAll()
+        for part in parts {
+            let held = try file.read(count: part.range.count, at: part.offset)
+            var next = part.range.lowerBound
+            while next < part.range.upperBound {
+                let offset = part.offset + UInt64(next - part.range.lowerBound)
+                // Pages of the file, so that no page is written for its half.
+                let end = min(next + Self.pageBytes - Int(offset % UInt64(Self.pageBytes)), part.range.upperBound)
+                let (from, to) = (next - part.range.lowerBound, end - part.range.lowerBound)
+                defer { next = end }
+                if to <= held.count, held[from..<to].elementsEqual(body[next..<end]) { continue }
+                if next > part.range.lowerBound, let last = trimmed.parts.last, last.range.upperBound == next {
+                    trimmed.parts[trimmed.parts.count - 1].range = last.range.lowerBound..<end
+                } else {
+                    trimmed.parts.append(Part(offset: offset, range: next..<end))
+                }
+            }
+        }
+        return trimmed
+    }
+
+    private static let pageBytes = 4096
     private static let version: UInt8 = 1
 
     func encoded(_ body: [UInt8]) -> [UInt8] {

@@ -423,21 +423,21 @@ final class Stager {
             let place = try disk.locate(before.id, identity: known.identity), place.directory !== staging,
             try !checked.isEdited(place.directory.status(of: place.name))
         else { return false }
-        if try !stageClone(task, patch, place.directory, place.name, fold) { try stagePatch(task, patch) }
+        let file = try place.directory.openFile(place.name)
+        let trimmed = try patch.trimmed(to: file, bodies[task.set])
+        if try !stageClone(task, trimmed, of: file, fold) { try stagePatch(task, trimmed) }
+        try file.close()
         return true
     }
 
     /// On a file system with reflinks the new version is a clone with the changed blocks written over it: as cheap as a
     /// patch, and published whole. False where there are none.
     private func stageClone(
-        _ task: Fold.Task, _ patch: Patch, _ directory: Directory, _ name: Name, _ fold: Fold
+        _ task: Fold.Task, _ patch: Patch, of source: borrowing File, _ fold: Fold
     ) throws -> Bool {
         let unfinished = DiskTree.name(.unfinished, task.row.id)
         let target = try Self.create(staging, unfinished)
-        let source = try directory.openFile(name)
-        let isCloned = try target.cloneAll(from: source)
-        try source.close()
-        guard isCloned else {
+        guard try target.cloneAll(from: source) else {
             try target.close()
             try staging.unlink(unfinished)
             return false

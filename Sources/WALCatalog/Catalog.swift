@@ -101,6 +101,10 @@ enum Schema {
                     );
                     CREATE INDEX objects_ino ON objects (ino);
                     CREATE INDEX objects_content ON objects (content) WHERE kind = 1 AND size >= 4096;
+                    CREATE TABLE blocks (
+                        object INTEGER NOT NULL, part INTEGER NOT NULL, entries BLOB NOT NULL,
+                        PRIMARY KEY (object, part)
+                    ) WITHOUT ROWID;
                     CREATE TABLE names (
                         parent INTEGER NOT NULL, name BLOB NOT NULL, object INTEGER NOT NULL,
                         PRIMARY KEY (parent, name)

@@ -77,7 +77,11 @@ package final class CatalogTransaction {
             stamp: statement.int(10))
         switch kind {
         case .file:
-            do { row.blocks = try BlockTable(bytes: body) } catch { throw CatalogError.damaged("\(error)") }
+            if body.isEmpty, row.size > 0 {
+                row.blocks = try longTable(of: row.id)
+            } else {
+                do { row.blocks = try BlockTable(bytes: body) } catch { throw CatalogError.damaged("\(error)") }
+            }
         case .symlink: row.target = body
         case .directory: break
         }
@@ -102,7 +106,7 @@ package final class CatalogTransaction {
 
     /// Puts a new object or replaces the one with this number.
     package func put(_ row: ObjectRow) throws {
-        if let old = try object(row.id) { forget(old) }
+        if let old = try object(row.id) { try forget(old, replacedBy: row) }
         try insert(row)
     }
 
@@ -122,7 +126,9 @@ package final class CatalogTransaction {
         statement.bind(10, row.identity.birthNanos)
         statement.bind(11, row.stamp)
         statement.bind(12, row.content)
-        let body = row.kind == .symlink ? row.target : row.blocks.bytes
+        let isLong = Self.isLong(row.blocks)
+        if isLong { try putLongTable(row.blocks, of: row.id) }
+        let body = row.kind == .symlink ? row.target : isLong ? [] : row.blocks.bytes
         try body.withUnsafeBytes { bytes in
             statement.bind(13, bytes)
             try statement.run()
@@ -135,13 +141,14 @@ package final class CatalogTransaction {
     /// Takes the object out; its names are left to the caller.
     package func drop(_ id: ObjectID) throws {
         guard let old = try object(id) else { return }
-        forget(old)
+        try forget(old, replacedBy: nil)
         let statement = try self.statement("DELETE FROM objects WHERE id = ?")
         statement.bind(1, id)
         try statement.run()
     }
 
-    private func forget(_ old: ObjectRow) {
+    private func forget(_ old: ObjectRow, replacedBy new: ObjectRow?) throws {
+        if Self.isLong(old.blocks), !(new.map { Self.isLong($0.blocks) } ?? false) { try removeLongTable(of: old.id) }
         state.treeDigest &-= old.digestPart
         state.objectCount -= 1
         if old.kind == .file { state.contentBytes &-= old.size }
@@ -341,7 +348,7 @@ package final class CatalogTransaction {
     /// Empties the catalog: no objects, no names, the state as in a new one.
     package func removeEverything() throws {
         try database.execute(
-            sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM missing;"
+            sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM blocks; DELETE FROM missing;"
                 + " DELETE FROM stale; DELETE FROM journal;")
         state = .empty
     }

@@ -142,6 +142,33 @@ import WALTreeKit
         #expect(crashes > 15)
     }
 
+    /// A block is larger than most changes in it; of a patch only the pages that differ are written.
+    @Test func aPatchIsAsLargeAsTheChange() throws {
+        var random = SeededRandom()
+        random.announce()
+        let primary = try PrimaryTree()
+        try primary.start()
+        try Files.write(primary.path + "/large", random.bytes(6 << 20))
+        try primary.mark()
+        let replica = try ReplicaTree(of: primary)
+        try replica.follow(primary)
+        try Files.patch(primary.path + "/large", at: 1_000_000, random.bytes(5_000))
+        try Files.patch(primary.path + "/large", at: 6 << 20, random.bytes(100))
+        try primary.mark()
+        // Between the commit and the patch.
+        var staged: [String] = []
+        for step in 1...10 where staged.isEmpty {
+            _ = try crash(replica, before: step) { try replica.follow(primary) }
+            staged = try Files.list(replica.stagingPath)
+        }
+        let bytes = try Files.read(replica.stagingPath + "/" + #require(staged.first)).count
+        #expect(bytes > 5_100 && bytes < 20_000, "\(random.reproduce)")
+        try replica.restart()
+        try replica.applier.recover()
+        try replica.follow(primary)
+        #expect(try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path)) == [])
+    }
+
     /// The same applier goes on after an error of its own, without a restart.
     @Test func nextBatchFinishesTheOneBefore() throws {
         let random = SeededRandom()
