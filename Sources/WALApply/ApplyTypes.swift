@@ -28,6 +28,19 @@ package protocol BlockSource: AnyObject {
     /// Asks for all of `requests` and hands over the answers in the same order: the bytes, checked against the digest, or
     /// nil when the sender has them no more. Throws ``ApplyError/interrupted`` when the connection is lost.
     func fetch(_ requests: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws
+
+    /// Whether ``expect(_:)`` is of use now.
+    var canExpect: Bool { get }
+    /// These will be fetched next, in this order, or some of them: they can be on their way.
+    func expect(_ requests: [BlockRequest])
+    /// Nothing more of what was expected will be fetched.
+    func forgetExpected() throws
+}
+
+extension BlockSource {
+    package var canExpect: Bool { false }
+    package func expect(_ requests: [BlockRequest]) {}
+    package func forgetExpected() throws {}
 }
 
 /// What was set aside because it was not what the catalog knew.

@@ -41,13 +41,17 @@ final class Stager {
     func stageAll(_ fold: inout Fold) throws {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
-        for task in fold.takeTasks() {
+        let tasks = fold.takeTasks()
+        var expected = tasks[...]
+        for task in tasks {
+            while let blocks, blocks.canExpect, let next = expected.popFirst() { blocks.expect(next.fetches) }
             if let file = try simpleFile(task, fold) {
                 simple.append(file)
             } else {
                 try stage(task, fold, isLast: true)
             }
         }
+        try blocks?.forgetExpected()
         try writeSimple(simple)
         try checkMetadata(&fold)
     }
@@ -460,6 +464,21 @@ final class Stager {
         try file.write(patch.encoded(bodies[task.set]), at: 0)
         try file.close()
         patches.append((task.row.id, name))
+    }
+}
+
+extension Fold.Task {
+    /// The blocks that are not in the set.
+    fileprivate var fetches: [BlockRequest] {
+        var requests: [BlockRequest] = []
+        var offset: UInt64 = 0
+        for extent in content?.extents ?? [] {
+            if case .fetch(let block) = extent {
+                requests.append(BlockRequest(object: row.id, offset: offset, block: block))
+            }
+            offset += extent.length
+        }
+        return requests
     }
 }
 

@@ -64,6 +64,15 @@ package enum Extent: Hashable, Sendable {
     case copy(source: Int, offset: UInt64, length: UInt64)
     /// One block that is not in the log: to be had from the sender's tree, or from anywhere with this digest.
     case fetch(ContentBlock)
+
+    /// Bytes of the file that it stands for.
+    package var length: UInt64 {
+        switch self {
+        case .data(let range): UInt64(range.count)
+        case .hole(let length), .copy(_, _, let length): length
+        case .fetch(let block): UInt64(block.length)
+        }
+    }
 }
 
 package enum EntryTag: UInt8 {

@@ -9,9 +9,7 @@ final class LinkBlocks: BlockSource {
     /// The sender sends everything unasked, in the order in which it is needed.
     private let isUnasked: Bool
     private let consumed: (UInt64) -> Void
-
-    /// Blocks in one request: a window's worth is several requests, so that the next is under way while one is answered.
-    private static let requestBlocks = 64
+    private var wants = WantQueue()
 
     init(link: Link, isUnasked: Bool, consumed: @escaping (UInt64) -> Void) {
         self.link = link
@@ -19,29 +17,25 @@ final class LinkBlocks: BlockSource {
         self.consumed = consumed
     }
 
+    var canExpect: Bool { !isUnasked && wants.hasRoom }
+
+    func expect(_ requests: [BlockRequest]) {
+        wants.expect(requests)
+        ask()
+    }
+
+    func forgetExpected() throws {
+        for _ in 0..<wants.forget() { try throwAway() }
+    }
+
     func fetch(_ requests: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws {
-        var asked = 0
-        var askedBytes = 0
-        var answered = 0
-        for request in requests {
-            while !isUnasked, asked < requests.count, askedBytes < Limits.wantWindowBytes,
-                asked - answered < Limits.maxWantBlocks
-            {
-                let part = requests[asked..<min(asked + Self.requestBlocks, requests.count)]
-                link.send(.want(Array(part)))
-                asked += part.count
-                askedBytes += part.reduce(0) { $0 + Int($1.block.length) }
+        for (index, request) in requests.enumerated() {
+            if !isUnasked {
+                for _ in 0..<wants.skip(to: request, orAsk: requests[index...]) { try throwAway() }
+                ask()
+                _ = wants.takeAsked()
             }
-            guard let answer = link.blocks.take(timeoutNanoseconds: SenderMachine.silenceNanoseconds * 4) else {
-                throw ApplyError.interrupted
-            }
-            guard answer.object == request.object, answer.offset == request.offset else {
-                link.connection.closeFromOutside(reason: "a block came that was not the next one wanted")
-                throw ApplyError.interrupted
-            }
-            answered += 1
-            askedBytes -= Int(request.block.length)
-            consumed(UInt64(answer.bytes.count))
+            let answer = try takeAnswer(to: request)
             if answer.isGone {
                 try deliver(request, nil)
                 continue
@@ -53,5 +47,25 @@ final class LinkBlocks: BlockSource {
             }
             try bytes.withUnsafeBytes { try deliver(request, $0) }
         }
+    }
+
+    private func ask() {
+        while let requests = wants.next() { link.send(.want(requests)) }
+    }
+
+    private func throwAway() throws {
+        if let request = wants.takeAsked() { _ = try takeAnswer(to: request) }
+    }
+
+    private func takeAnswer(to request: BlockRequest) throws -> BlockAnswer {
+        guard let answer = link.blocks.take(timeoutNanoseconds: SenderMachine.silenceNanoseconds * 4) else {
+            throw ApplyError.interrupted
+        }
+        guard answer.object == request.object, answer.offset == request.offset else {
+            link.connection.closeFromOutside(reason: "a block came that was not the next one wanted")
+            throw ApplyError.interrupted
+        }
+        consumed(UInt64(answer.bytes.count))
+        return answer
     }
 }
