@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -135,7 +136,10 @@ static int status_at(int directory, const char *path, int flags, struct cl_statu
     out->link_count = status.stx_nlink;
     out->uid = status.stx_uid;
     out->gid = status.stx_gid;
+    out->node_major = status.stx_rdev_major;
+    out->node_minor = status.stx_rdev_minor;
     out->mode = status.stx_mode;
+    out->is_immutable = (status.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
     out->is_mount_root = (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
     return 0;
 }
@@ -505,4 +509,59 @@ void cl_allocator_keep(size_t keep)
 {
     mallopt(M_MMAP_THRESHOLD, (int)keep);
     mallopt(M_TRIM_THRESHOLD, (int)keep);
+}
+
+/* Extended attributes, xattr(7). No call takes a directory and a name before Linux 6.13, so the way goes through /proc;
+   the forms with `l` follow no symlink in the last component. Without a name the open object itself is meant. */
+
+#define OBJECT_PATH(variable, descriptor, name, length)                                                                \
+    char variable[32 + NAME_BUFFER];                                                                                   \
+    if (object_path(variable, descriptor, name, length) != 0)                                                          \
+    return -EINVAL
+
+static int object_path(char out[32 + NAME_BUFFER], int descriptor, const uint8_t *name, size_t length) {
+    char text[NAME_BUFFER];
+    if (copy_name(text, name, length) != 0)
+        return -EINVAL;
+    snprintf(out, 32 + NAME_BUFFER, "/proc/self/fd/%d/%s", descriptor, text);
+    return 0;
+}
+
+int64_t cl_list_attributes(int descriptor, const uint8_t *name, size_t length, void *buffer, size_t capacity) {
+    if (length == 0)
+        return RETRY(flistxattr(descriptor, buffer, capacity));
+    OBJECT_PATH(path, descriptor, name, length);
+    return RETRY(llistxattr(path, buffer, capacity));
+}
+
+int64_t cl_get_attribute(
+    int descriptor, const uint8_t *name, size_t length, const char *attribute, void *buffer, size_t capacity) {
+    if (length == 0)
+        return RETRY(fgetxattr(descriptor, attribute, buffer, capacity));
+    OBJECT_PATH(path, descriptor, name, length);
+    return RETRY(lgetxattr(path, attribute, buffer, capacity));
+}
+
+int cl_set_attribute(
+    int descriptor, const uint8_t *name, size_t length, const char *attribute, const void *value, size_t count) {
+    if (length == 0)
+        return RETRY(fsetxattr(descriptor, attribute, value, count, 0));
+    OBJECT_PATH(path, descriptor, name, length);
+    return RETRY(lsetxattr(path, attribute, value, count, 0));
+}
+
+int cl_remove_attribute(int descriptor, const uint8_t *name, size_t length, const char *attribute) {
+    if (length == 0)
+        return RETRY(fremovexattr(descriptor, attribute));
+    OBJECT_PATH(path, descriptor, name, length);
+    return RETRY(lremovexattr(path, attribute));
+}
+
+/* FIFOs and devices. `type` is the S_IFMT part of a mode. */
+
+int cl_make_node(
+    int directory, const uint8_t *name, size_t length, uint32_t type, uint32_t permissions, uint32_t major,
+    uint32_t minor) {
+    NAME(text, name, length);
+    return RETRY(mknodat(directory, text, (mode_t)(type | permissions), makedev(major, minor)));
 }

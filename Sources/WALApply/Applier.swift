@@ -15,8 +15,7 @@ package final class Applier {
     let catalog: Catalog
     let staging: Directory
     package let quarantine: Quarantine
-    /// Only root can give files away; others keep the owner in the catalog only.
-    let setsOwner: Bool
+    let metadata: MetadataWriter
     /// The tree's root, or the hidden one of a first sync.
     package var root: Directory
     /// See ``Stager``.
@@ -30,13 +29,17 @@ package final class Applier {
     /// Files that somebody took away or wrote to, to be fetched as soon as there is somebody to ask.
     private var toFetch: Set<ObjectID> = []
 
-    package init(catalog: Catalog, root: Directory, staging: Directory, quarantine: Quarantine) {
+    /// - Parameter unset: takes the attributes that could not be set, for the status.
+    package init(
+        catalog: Catalog, root: Directory, staging: Directory, quarantine: Quarantine,
+        unset: UnsetAttributes = UnsetAttributes()
+    ) {
         self.catalog = catalog
         self.root = root
         self.staging = staging
         self.quarantine = quarantine
         writeback = Writeback(staging)
-        setsOwner = ProcessFacts.effectiveUserID == 0
+        metadata = MetadataWriter(isPrivileged: ProcessFacts.effectiveUserID == 0, unset: unset)
     }
 
     /// Finishes what a crash or an error interrupted. Call once before anything else.
@@ -168,7 +171,7 @@ package final class Applier {
     func makeStager(_ fold: Fold, bodies: [[UInt8]], blocks: (any BlockSource)?) -> Stager {
         let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
         return Stager(
-            disk: disk, bodies: bodies, blocks: blocks, setsOwner: setsOwner, isHidden: isHidden, fault: fault,
+            disk: disk, bodies: bodies, blocks: blocks, metadata: metadata, isHidden: isHidden, fault: fault,
             writeback: writeback)
     }
 
@@ -215,7 +218,7 @@ package final class Applier {
         try catalog.read { transaction in
             var publisher = Publisher(
                 journal: journal, catalog: transaction, root: root, staging: staging, quarantine: quarantine,
-                setsOwner: setsOwner, fault: fault)
+                metadata: metadata, fault: fault)
             try publisher.publish()
             drifted.formUnion(publisher.drifted)
         }
@@ -223,7 +226,7 @@ package final class Applier {
         try fault?()
         try catalog.write(durably: true) { transaction in
             let disk = DiskTree(root: root, staging: staging, catalog: transaction)
-            var restorer = Restorer(catalog: transaction, disk: disk, quarantine: quarantine, setsOwner: setsOwner)
+            var restorer = Restorer(catalog: transaction, disk: disk, quarantine: quarantine, metadata: metadata)
             try restorer.restore(drifted)
             toFetch.formUnion(restorer.lost)
             transaction.state.isComplete =

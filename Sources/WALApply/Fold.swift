@@ -127,6 +127,8 @@ struct Fold {
             if old == nil { newDirectories.insert(object) } else { self.metadata.insert(object) }
         case .symlink(let target):
             row = .symlink(id: object, metadata: metadata, target: target)
+        case .fifo: row = .node(.fifo, id: object, metadata: metadata, nil)
+        case .device(let kind, let number): row = .node(kind, id: object, metadata: metadata, number)
         case .file(let content):
             row = ObjectRow(
                 id: object, kind: .file, metadata: metadata, size: content.size, content: content.digest,
@@ -135,7 +137,7 @@ struct Fold {
         row.identity = old?.identity ?? .unknown
         if old == nil { try catalog.insert(row) } else { try catalog.put(row) }
         guard row.kind != .directory else { return }
-        if let old, old.content == row.content, tasks[object] == nil, row.kind == .file,
+        if let old, old.content == row.content, tasks[object] == nil,
             try !catalog.isPending(object)
         {
             self.metadata.insert(object)

@@ -45,7 +45,7 @@ extension Applier {
                 if let directory = try disk.directory(drift.place.parent),
                     let row = try transaction.object(drift.place.parent)
                 {
-                    try Publisher.stamp(directory, row.metadata, setsOwner: setsOwner)
+                    try metadata.set(row.metadata, of: directory)
                 }
             }
             if needsSync {
@@ -60,14 +60,11 @@ extension Applier {
         guard let object = drift.object, let row = try transaction.object(object) else { return }
         if row.kind == .directory {
             if let directory = try disk.directory(object) {
-                try Publisher.stamp(directory, row.metadata, setsOwner: setsOwner)
+                try metadata.set(row.metadata, of: directory)
             }
             return
         }
         guard let directory = try disk.directory(drift.place.parent) else { return }
-        let name = drift.place.name
-        if setsOwner { try directory.setOwner(name, uid: row.metadata.uid, gid: row.metadata.gid) }
-        if row.kind != .symlink { try directory.setMode(name, row.metadata.mode) }
-        try directory.setModificationTime(name, row.metadata.mtime)
+        try metadata.set(row.metadata, of: drift.place.name, row.kind, in: directory)
     }
 }

@@ -91,7 +91,7 @@ extension Applier {
         for entry in try hidden.entries() {
             // A directory that gets another parent is written to, and somebody who is not root needs the right to.
             let mode = try hidden.status(of: entry.name).mode
-            let isClosed = entry.type == DirectoryEntry.directoryType && !setsOwner && mode & 0o200 == 0
+            let isClosed = entry.type == DirectoryEntry.directoryType && !metadata.isPrivileged && mode & 0o200 == 0
             if isClosed { try hidden.setMode(entry.name, mode | 0o200) }
             do throws(SystemError) {
                 try hidden.rename(entry.name, to: live, entry.name, noReplace: true)
@@ -105,7 +105,7 @@ extension Applier {
         try catalog.write(durably: true) { transaction in
             guard let row = try transaction.object(.root) else { return }
             try transaction.setLocal(.root, identity: try live.status().identity, stamp: 0)
-            try Publisher.stamp(live, row.metadata, setsOwner: setsOwner)
+            try metadata.set(row.metadata, of: live)
         }
         try staging.removeDirectory(Self.incoming)
         root = live
@@ -116,7 +116,7 @@ extension Applier {
         let disk = DiskTree(root: root, staging: staging, catalog: transaction)
         try transaction.forEachObject { row in
             guard row.kind == .directory, row.id != .root, let directory = try disk.directory(row.id) else { return }
-            try Publisher.stamp(directory, row.metadata, setsOwner: setsOwner)
+            try metadata.set(row.metadata, of: directory)
         }
     }
 }

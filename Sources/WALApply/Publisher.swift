@@ -12,7 +12,7 @@ struct Publisher {
     private let catalog: CatalogTransaction
     private let disk: DiskTree
     private let quarantine: Quarantine
-    private let setsOwner: Bool
+    private let metadata: MetadataWriter
     /// Called before each step that changes something.
     private let fault: (() throws -> Void)?
     private let before: [Place: Occupant]
@@ -23,12 +23,12 @@ struct Publisher {
 
     init(
         journal: Journal, catalog: CatalogTransaction, root: Directory, staging: Directory, quarantine: Quarantine,
-        setsOwner: Bool, fault: (() throws -> Void)?
+        metadata: MetadataWriter, fault: (() throws -> Void)?
     ) {
         self.journal = journal
         self.catalog = catalog
         self.quarantine = quarantine
-        self.setsOwner = setsOwner
+        self.metadata = metadata
         self.fault = fault
         var before: [Place: Occupant] = [:]
         let oldPlaces = OldPlaces()
@@ -64,7 +64,7 @@ struct Publisher {
     /// The directory, with the right to change its names: root has that anyhow, and the mode is set again at the end.
     private mutating func directory(_ object: ObjectID) throws -> Directory? {
         guard let found = try disk.directory(object) else { return nil }
-        if !setsOwner, opened.insert(object).inserted {
+        if !metadata.isPrivileged, opened.insert(object).inserted {
             let mode = try found.status().mode
             if mode & 0o300 != 0o300 { try found.setMode(mode | 0o300) }
         }
@@ -73,7 +73,7 @@ struct Publisher {
 
     /// A directory that gets another parent is written to, rename(2); its mode is set again at the end.
     private func loosen(_ kind: Kind, _ parent: Directory, _ name: Name) throws {
-        if kind == .directory, !setsOwner, let mode = try status(parent, name)?.mode, mode & 0o200 == 0 {
+        if kind == .directory, !metadata.isPrivileged, let mode = try status(parent, name)?.mode, mode & 0o200 == 0 {
             try parent.setMode(name, mode | 0o200)
         }
     }
@@ -292,9 +292,7 @@ struct Publisher {
             return
         }
         try fault?()
-        if setsOwner { try place.directory.setOwner(place.name, uid: row.metadata.uid, gid: row.metadata.gid) }
-        if row.kind != .symlink { try place.directory.setMode(place.name, row.metadata.mode) }
-        try place.directory.setModificationTime(place.name, row.metadata.mtime)
+        try metadata.set(row.metadata, of: place.name, row.kind, in: place.directory)
     }
 
     /// Owner, mode and times of a directory, after everything else that happens in it.
@@ -305,13 +303,7 @@ struct Publisher {
             return
         }
         try fault?()
-        try Self.stamp(directory, row.metadata, setsOwner: setsOwner)
-    }
-
-    static func stamp(_ directory: Directory, _ metadata: Metadata, setsOwner: Bool) throws(SystemError) {
-        if setsOwner { try directory.setOwner(uid: metadata.uid, gid: metadata.gid) }
-        try directory.setMode(metadata.mode)
-        try directory.setModificationTime(metadata.mtime)
+        try metadata.set(row.metadata, of: directory)
     }
 
     /// For messages. What is gone from the catalog is named as it was.

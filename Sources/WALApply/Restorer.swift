@@ -3,22 +3,22 @@ import WALFormat
 import WALSystem
 
 /// Makes again what somebody took away from a replica or wrote to: at once where the catalog holds all of it
-/// (directories, symlinks, empty files), else as a file that lacks its blocks, to be fetched.
+/// (directories, symlinks, special and empty files), else as a file that lacks its blocks, to be fetched.
 struct Restorer {
     private let catalog: CatalogTransaction
     private let disk: DiskTree
     private let quarantine: Quarantine
-    private let setsOwner: Bool
+    private let metadata: MetadataWriter
     /// Files that have to be fetched.
     private(set) var lost: Set<ObjectID> = []
     private var restamped: Set<ObjectID> = []
     private var seen: Set<ObjectID> = []
 
-    init(catalog: CatalogTransaction, disk: DiskTree, quarantine: Quarantine, setsOwner: Bool) {
+    init(catalog: CatalogTransaction, disk: DiskTree, quarantine: Quarantine, metadata: MetadataWriter) {
         self.catalog = catalog
         self.disk = disk
         self.quarantine = quarantine
-        self.setsOwner = setsOwner
+        self.metadata = metadata
     }
 
     mutating func restore(_ objects: Set<ObjectID>) throws {
@@ -36,13 +36,13 @@ struct Restorer {
             guard object != .root, let row = try catalog.object(object), try catalog.hasName(object) else { continue }
             switch row.kind {
             case .directory: waiting += try directory(row)
-            case .symlink: try symlink(row)
+            case .symlink, .fifo, .characterDevice, .blockDevice: try node(row)
             case .file: try file(row)
             }
         }
         for object in restamped {
             guard let row = try catalog.object(object), let directory = try disk.directory(object) else { continue }
-            try Publisher.stamp(directory, row.metadata, setsOwner: setsOwner)
+            try metadata.set(row.metadata, of: directory)
         }
     }
 
@@ -60,13 +60,13 @@ struct Restorer {
         return try catalog.children(of: row.id).map(\.object)
     }
 
-    private mutating func symlink(_ row: ObjectRow) throws {
+    private mutating func node(_ row: ObjectRow) throws {
         if let found = try disk.locate(row.id, identity: row.identity) {
             try putThere(row, found)
             return
         }
         let staged = DiskTree.name(.staged, row.id)
-        let identity = try Stager.makeSymlink(row, disk.staging, staged, setsOwner)
+        let identity = try Stager.makeNode(row, disk.staging, staged, metadata)
         try publish(row, identity, staged)
     }
 
@@ -84,7 +84,7 @@ struct Restorer {
             try disk.staging.removeTree(staged)
             let file = try disk.staging.createFile(staged)
             try file.truncate(to: row.size)
-            let identity = try Stager.finish(file, row, setsOwner)
+            let identity = try metadata.finish(file, row.metadata)
             try publish(row, identity, staged)
             return
         }

@@ -14,7 +14,7 @@ final class Stager {
     private let staging: Directory
     private let bodies: [[UInt8]]
     private let blocks: (any BlockSource)?
-    private let setsOwner: Bool
+    private let metadata: MetadataWriter
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
     private let fault: (() throws -> Void)?
@@ -25,14 +25,14 @@ final class Stager {
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
-        disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, setsOwner: Bool, isHidden: Bool,
+        disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, metadata: MetadataWriter, isHidden: Bool,
         fault: (() throws -> Void)?, writeback: Writeback
     ) {
         self.disk = disk
         staging = disk.staging
         self.bodies = bodies
         self.blocks = blocks
-        self.setsOwner = setsOwner
+        self.metadata = metadata
         self.isHidden = isHidden
         self.fault = fault
         self.writeback = writeback
@@ -125,7 +125,10 @@ final class Stager {
     }
 
     private func simpleFile(_ task: Fold.Task, _ fold: Fold) throws -> SimpleFile? {
-        guard let content = task.content, try task.before == nil || !fold.catalog.isPending(task.row.id) else {
+        // Attributes are set one by one, and few files have any.
+        guard let content = task.content, task.row.metadata.attributes.isEmpty,
+            try task.before == nil || !fold.catalog.isPending(task.row.id)
+        else {
             return nil
         }
         var ranges: [Range<Int>] = []
@@ -143,17 +146,17 @@ final class Stager {
         try fault?()
         let half = files.count >= 64 ? files.count / 2 : files.count
         let bodies = bodies
-        let setsOwner = setsOwner
+        let metadata = metadata
         let second = Monitor<Result<[FileIdentity], SystemError>>(.success([]))
         let rest = Array(files[half...])
         var worker: WorkerThread?
         if !rest.isEmpty {
             worker = try WorkerThread.start(name: "stage") {
-                let result = Self.write(rest, bodies, setsOwner)
+                let result = Self.write(rest, bodies, metadata)
                 second.update { $0 = result }
             }
         }
-        let first = Self.write(Array(files[..<half]), bodies, setsOwner)
+        let first = Self.write(Array(files[..<half]), bodies, metadata)
         worker?.join()
         for (file, identity) in zip(files, try first.get() + second.withLock({ $0 }).get()) {
             try disk.catalog.setLocal(file.row.id, identity: identity, stamp: ObjectRow.neverSeen)
@@ -162,7 +165,7 @@ final class Stager {
     }
 
     private static func write(
-        _ files: [SimpleFile], _ bodies: [[UInt8]], _ setsOwner: Bool
+        _ files: [SimpleFile], _ bodies: [[UInt8]], _ metadata: MetadataWriter
     ) -> Result<[FileIdentity], SystemError> {
         var identities: [FileIdentity] = []
         identities.reserveCapacity(files.count)
@@ -177,7 +180,7 @@ final class Stager {
                     }
                     offset += UInt64(range.count)
                 }
-                identities.append(try finish(file, item.row, setsOwner))
+                identities.append(try metadata.finish(file, item.row.metadata))
             }
         } catch {
             return .failure(error)
@@ -198,21 +201,6 @@ final class Stager {
         }
     }
 
-    /// Owner before mode, for the kernel takes setuid bits away with the owner; times last.
-    static func finish(
-        _ file: consuming File, _ row: ObjectRow, _ setsOwner: Bool
-    ) throws(SystemError) -> FileIdentity {
-        let status = try file.status()
-        let metadata = row.metadata
-        // Each of these that is left out is a change of the inode less.
-        let isOwned = !setsOwner || (status.uid == metadata.uid && status.gid == metadata.gid)
-        if !isOwned { try file.setOwner(uid: metadata.uid, gid: metadata.gid) }
-        if !isOwned || status.mode != metadata.mode { try file.setMode(metadata.mode) }
-        try file.setModificationTime(metadata.mtime)
-        try file.close()
-        return status.identity
-    }
-
     // MARK: Everything else
 
     /// Writes one object now, because another one copies from it.
@@ -225,7 +213,7 @@ final class Stager {
         try fault?()
         let object = task.row.id
         guard let content = task.content else {
-            try stageSymlink(task, isLast ? hiddenPlace(task, fold) : nil)
+            try stageNode(task, isLast ? hiddenPlace(task, fold) : nil)
             return
         }
         if isLast, try stagePart(task, content, fold) { return }
@@ -257,24 +245,31 @@ final class Stager {
         task.before == nil ? try hiddenPlace(task.row.id, fold) : nil
     }
 
-    private func stageSymlink(_ task: Fold.Task, _ place: (Directory, Name)?) throws {
+    private func stageNode(_ task: Fold.Task, _ place: (Directory, Name)?) throws {
         let (directory, name) = place ?? (staging, DiskTree.name(.staged, task.row.id))
-        let identity = try Self.makeSymlink(task.row, directory, name, setsOwner)
+        let identity = try Self.makeNode(task.row, directory, name, metadata)
         try disk.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
     }
 
-    static func makeSymlink(
-        _ row: ObjectRow, _ directory: Directory, _ name: Name, _ setsOwner: Bool
+    /// A symlink, a FIFO or a device.
+    static func makeNode(
+        _ row: ObjectRow, _ directory: Directory, _ name: Name, _ metadata: MetadataWriter
     ) throws(SystemError) -> FileIdentity {
-        do {
-            try directory.makeSymlink(name, target: row.target)
+        func make() throws(SystemError) {
+            if row.kind == .symlink {
+                try directory.makeSymlink(name, target: row.target)
+            } else {
+                try directory.makeNode(name, row.kind, row.device ?? DeviceNumber(major: 0, minor: 0))
+            }
+        }
+        do throws(SystemError) {
+            try make()
         } catch {
             guard error.isExisting else { throw error }
             try directory.removeTree(name)
-            try directory.makeSymlink(name, target: row.target)
+            try make()
         }
-        if setsOwner { try directory.setOwner(name, uid: row.metadata.uid, gid: row.metadata.gid) }
-        try directory.setModificationTime(name, row.metadata.mtime)
+        try metadata.set(row.metadata, of: name, row.kind, in: directory, isNew: true)
         return try directory.status(of: name).identity
     }
 
@@ -318,7 +313,7 @@ final class Stager {
             }
         }
         let lacking = try fetch(wanted, into: file)
-        let identity = try Self.finish(file, task.row, setsOwner)
+        let identity = try metadata.finish(file, task.row.metadata)
         try fold.catalog.setLocal(object, identity: identity, stamp: ObjectRow.neverSeen)
         if try !lacking.isEmpty || fold.catalog.isPending(object) {
             try fold.catalog.setMissing(lacking, of: object)
@@ -452,7 +447,7 @@ final class Stager {
                 try target.write(UnsafeRawBufferPointer(rebasing: bytes[part.range]), at: part.offset)
             }
         }
-        let identity = try Self.finish(target, task.row, setsOwner)
+        let identity = try metadata.finish(target, task.row.metadata)
         try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
         try staging.rename(unfinished, to: staging, DiskTree.name(.staged, task.row.id))
         return true

@@ -214,6 +214,7 @@ package final class Capture {
         progress.phase = phase
         progress.namesSeen.store(0, ordering: .relaxed)
         progress.skippedSpecial.store(0, ordering: .relaxed)
+        progress.immutable.store(0, ordering: .relaxed)
         isOverflowed = false
         // Whatever is dirty is looked at by the scan; what becomes dirty during it is looked at again.
         dirty.removeAll()

@@ -12,6 +12,8 @@ package struct CaptureSettings: Sendable {
     package var maxInlineBytes = Limits.defaultMaxInlineContentBytes
     /// Between two full scans, which find what raises no event; 0 for none.
     package var scanIntervalNanoseconds: UInt64 = 3_600_000_000_000
+    /// Replicate device nodes, which without this are skipped and counted.
+    package var capturesDevices = false
     /// Take more than half of a tree for deleted, of at least ``minGuardedDeletions`` objects, without asking.
     package var acceptsDeletions = false
     package static let minGuardedDeletions: UInt64 = 1000
@@ -59,6 +61,7 @@ package final class CaptureProgress: Sendable {
     package let dirty = Atomic<Int>(0)
     package let watches = Atomic<Int>(0)
     package let skippedSpecial = Atomic<UInt64>(0)
+    package let immutable = Atomic<UInt64>(0)
     package let watchLimitReached = Atomic<Bool>(false)
     /// Why something is not replicated, by path; at most ``maxProblems``.
     private let problemTexts = Mutex<[String: String]>([:])

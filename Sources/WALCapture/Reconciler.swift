@@ -90,6 +90,7 @@ final class Reconciler {
         let known = try transaction.identity(of: .root)
         isBaseline = known == nil
         if isBaseline {
+            // Attributes and all follow with the scan, which looks at the root first.
             try transaction.insert(
                 ObjectRow(id: .root, kind: .directory, metadata: rootStatus.metadata, identity: rootStatus.identity))
             changes.directory(.root, rootStatus.metadata)
@@ -257,9 +258,14 @@ final class Reconciler {
     }
 
     private func isUnchanged(_ row: ChildRow, _ directory: Directory) -> Bool {
-        guard let status = try? directory.status(of: row.name) else { return false }
+        guard var status = try? directory.status(of: row.name), status.ctime.clampedNanoseconds == row.stamp else {
+            return false
+        }
+        if status.isImmutable { progress.immutable.add(1, ordering: .relaxed) }
+        // They do not change without the change time.
+        status.attributes = row.metadata.attributes
         return status.kind == row.kind && status.identity == row.identity && status.metadata == row.metadata
-            && (row.kind == .directory || (status.size == row.size && status.ctime.clampedNanoseconds == row.stamp))
+            && (row.kind != .file || status.size == row.size)
     }
 
     /// The directory's own metadata.
@@ -271,7 +277,18 @@ final class Reconciler {
             }
             return
         }
-        let status = try directory.status()
+        var status = try directory.status()
+        if status.ctime.clampedNanoseconds == row.stamp {
+            status.attributes = row.metadata.attributes
+        } else {
+            let found = try directory.attributes()
+            status.attributes = found.attributes
+            if found.isTooLarge {
+                progress.report(
+                    try path(of: object),
+                    "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
+            }
+        }
         if status.metadata != row.metadata { try update(row, status) }
     }
 

@@ -21,10 +21,14 @@ extension Reconciler {
             if !error.isNotFound { progress.report(try path(of: glance.place), "\(error)") }
             return true
         }
-        let first = try file.status()
+        var first = try file.status()
         guard first.identity == status.identity else {
             try file.close()
             return false
+        }
+        first.attributes = status.attributes
+        if first.ctime != status.ctime {
+            guard try addAttributes(to: &first, directory, glance.place, known: nil) else { return true }
         }
         if first.size >= Self.hugeBytes { try emitNow() }
         let mark = changes.mark

@@ -17,7 +17,7 @@ extension Reconciler {
         }
         let known = try catalog.lookup(place)
         if glance.content, let known { written.insert(known) }
-        let status: FileStatus
+        var status: FileStatus
         do throws(SystemError) {
             status = try directory.status(of: place.name)
         } catch {
@@ -28,12 +28,13 @@ extension Reconciler {
             try removed(place)
             return true
         }
-        guard let kind = status.kind else {
+        guard let kind = status.kind, settings.capturesDevices || !kind.isDevice else {
             progress.skippedSpecial.add(1, ordering: .relaxed)
             try removed(place)
             return true
         }
         if kind == .directory, status.identity == stateIdentity { return true }
+        if isScan, status.isImmutable { progress.immutable.add(1, ordering: .relaxed) }
         // Something is mounted here. What it covers is not gone, so it is kept as it was known.
         guard status.dev == rootStatus.dev else {
             progress.report(
@@ -42,15 +43,44 @@ extension Reconciler {
         }
         let here = try known.flatMap { try catalog.object($0) }
         if let here, here.kind == kind, here.identity == status.identity {
+            guard try addAttributes(to: &status, directory, place, known: here) else { return true }
             return try same(here, glance, status, directory)
         }
         if let known = try catalog.find(status.identity), let row = try catalog.object(known), row.kind == kind {
+            guard try addAttributes(to: &status, directory, place, known: row) else { return true }
             return try moved(row, glance, status, directory)
         }
-        if let here, here.kind == kind, here.identity == .unknown {
-            return try same(here, glance, status, directory)
-        }
+        let isUnknown = here?.kind == kind && here?.identity == .unknown
+        guard try addAttributes(to: &status, directory, place, known: isUnknown ? here : nil) else { return true }
+        if let here, isUnknown { return try same(here, glance, status, directory) }
         return try appeared(glance, kind, status, directory, before: here)
+    }
+
+    /// Extended attributes, which change only with the change time. False when nobody is there any more: the next event
+    /// tells. What cannot be read stays as it was known.
+    func addAttributes(
+        to status: inout FileStatus, _ directory: Directory, _ place: Place, known: ObjectRow?
+    ) throws -> Bool {
+        if let known, known.stamp == status.ctime.clampedNanoseconds, known.identity == status.identity {
+            status.attributes = known.metadata.attributes
+            return true
+        }
+        do throws(SystemError) {
+            let found = try directory.attributes(of: place.name)
+            status.attributes = found.attributes
+            if found.isTooLarge { try? reportTooLarge(place) }
+        } catch {
+            if error.isNotFound { return false }
+            progress.report(try path(of: place), "\(error)")
+            status.attributes = known?.metadata.attributes ?? .none
+        }
+        return true
+    }
+
+    private func reportTooLarge(_ place: Place) throws {
+        progress.report(
+            try path(of: place),
+            "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
     }
 
     private func isDenied(_ object: ObjectID) throws -> Bool {
@@ -109,7 +139,7 @@ extension Reconciler {
     ) throws -> Bool {
         switch row.kind {
         case .directory:
-            if row.metadata != status.metadata || row.identity != status.identity { try update(row, status) }
+            try updateIfChanged(row, status)
             // One that nobody watches may have changed inside: it could not be read before.
             if isScan || !watcher.isWatching(row.id) { unlisted.append(row.id) }
             return true
@@ -121,10 +151,19 @@ extension Reconciler {
             if target != row.target {
                 try put(.symlink(id: row.id, metadata: status.metadata, target: target), status)
                 changes.symlink(row.id, status.metadata, target: target)
-            } else if row.metadata != status.metadata || row.identity != status.identity
-                || row.stamp != status.ctime.clampedNanoseconds
-            {
-                try update(row, status)
+            } else {
+                try updateIfChanged(row, status)
+            }
+            return true
+        case .fifo:
+            try updateIfChanged(row, status)
+            return true
+        case .characterDevice, .blockDevice:
+            if row.device != status.device {
+                try put(.node(row.kind, id: row.id, metadata: status.metadata, status.device), status)
+                changes.device(row.id, row.kind, status.metadata, status.device)
+            } else {
+                try updateIfChanged(row, status)
             }
             return true
         case .file:
@@ -169,6 +208,14 @@ extension Reconciler {
             catalog.state.lastObject = object
             try put(ObjectRow(id: object, kind: .directory, metadata: status.metadata), status)
             changes.directory(object, status.metadata)
+        case .fifo:
+            catalog.state.lastObject = object
+            try put(.node(.fifo, id: object, metadata: status.metadata, nil), status)
+            changes.fifo(object, status.metadata)
+        case .characterDevice, .blockDevice:
+            catalog.state.lastObject = object
+            try put(.node(kind, id: object, metadata: status.metadata, status.device), status)
+            changes.device(object, kind, status.metadata, status.device)
         }
         // A file that could not be opened is not there for us, and was reported.
         guard try catalog.identity(of: object) != nil else { return true }
@@ -191,6 +238,14 @@ extension Reconciler {
         row.identity = status.identity
         row.stamp = stamp(of: status)
         try catalog.put(row)
+    }
+
+    private func updateIfChanged(_ row: ObjectRow, _ status: FileStatus) throws {
+        if row.metadata != status.metadata || row.identity != status.identity
+            || row.stamp != status.ctime.clampedNanoseconds
+        {
+            try update(row, status)
+        }
     }
 
     func update(_ row: ObjectRow, _ status: FileStatus) throws {

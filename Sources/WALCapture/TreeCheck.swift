@@ -31,19 +31,20 @@ package struct TreeCheck {
 
     /// Read all content and compare it with the digests, instead of trusting sizes and times.
     private let isDeep: Bool
-    /// Owners cannot be set by somebody who is not root, so a difference there is none.
-    private let comparesOwner: Bool
+    /// Owners, and some attributes, cannot be set by somebody who is not root, so a difference there is none.
+    private let isPrivileged: Bool
     private let progress: CaptureProgress
     private let reader = ContentReader()
 
-    /// A primary's FIFOs, sockets and devices are not replicated and are no difference; in a replica they are foreign.
+    /// A primary's sockets, and its devices unless they were asked for, are not replicated and are no difference; in a
+    /// replica they are foreign.
     private let ignoresSpecial: Bool
 
     package init(isDeep: Bool, ignoresSpecial: Bool, progress: CaptureProgress) {
         self.isDeep = isDeep
         self.ignoresSpecial = ignoresSpecial
         self.progress = progress
-        comparesOwner = ProcessFacts.effectiveUserID == 0
+        isPrivileged = ProcessFacts.effectiveUserID == 0
     }
 
     package func run(_ catalog: CatalogTransaction, root: Directory) throws -> Result {
@@ -74,7 +75,7 @@ package struct TreeCheck {
                 next += 1
                 // A file that still lacks blocks is not in the tree yet, and is not missed.
                 if row.kind == .file, try catalog.isPending(row.object) { continue }
-                if ignoresSpecial, try isSpecial(row.name, directory, device) { continue }
+                if ignoresSpecial, !row.kind.isDevice, try isSpecial(row.name, directory, device) { continue }
                 if let kind = try difference(row, directory, catalog, &result) {
                     try add(kind, object, row.name, row.object, catalog, &result)
                     if kind != .metadata { continue }
@@ -106,7 +107,7 @@ package struct TreeCheck {
     private func isSpecial(_ name: Name, _ directory: Directory, _ device: UInt64) throws -> Bool {
         do throws(SystemError) {
             let status = try directory.status(of: name)
-            return status.kind == nil || status.dev != device
+            return status.kind == nil || status.kind!.isDevice || status.dev != device
         } catch {
             // Gone since it was listed: that is for the next look.
             if error.isNotFound { return false }
@@ -134,6 +135,10 @@ package struct TreeCheck {
             result.bytes += status.size
             guard try directory.readLink(row.name) == catalog.object(row.object)?.target else { return .changed }
             if isRestamped { return .metadata }
+        case .fifo: if isRestamped { return .metadata }
+        case .characterDevice, .blockDevice:
+            guard try status.device == catalog.object(row.object)?.device else { return .changed }
+            if isRestamped { return .metadata }
         case .file:
             result.bytes += status.size
             if status.size != row.size { return .changed }
@@ -144,9 +149,15 @@ package struct TreeCheck {
                 return .changed
             }
         }
-        let isOwned = !comparesOwner || (status.uid == row.metadata.uid && status.gid == row.metadata.gid)
+        let isOwned = !isPrivileged || (status.uid == row.metadata.uid && status.gid == row.metadata.gid)
         let hasMode = row.kind == .symlink || status.mode == row.metadata.mode
-        return isOwned && hasMode ? nil : .metadata
+        return try isOwned && hasMode && hasAttributes(row, directory) ? nil : .metadata
+    }
+
+    private func hasAttributes(_ row: ChildRow, _ directory: Directory) throws(SystemError) -> Bool {
+        let found = try directory.attributes(of: row.name).attributes
+        let wanted = row.metadata.attributes
+        return isPrivileged ? found == wanted : found.unprivileged == wanted.unprivileged
     }
 
     /// Every block where the catalog has it; holes must read as zero.

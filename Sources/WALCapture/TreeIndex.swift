@@ -13,10 +13,11 @@ package struct TreeIndex {
         self.progress = progress
     }
 
-    /// Fills the empty catalog from `root`. Everything is read: only content tells what content is. Special files are
+    /// Fills the empty catalog from `root`. Everything is read: only content tells what content is. Sockets are
     /// left out, and so is `.wal` at the root.
     package func fill(_ catalog: CatalogTransaction, root: Directory) throws {
-        let status = try root.status()
+        var status = try root.status()
+        status.attributes = try root.attributes().attributes
         try catalog.insert(
             ObjectRow(id: .root, kind: .directory, metadata: status.metadata, identity: status.identity))
         var next = ObjectID.firstLocal
@@ -24,7 +25,8 @@ package struct TreeIndex {
         while let (parent, directory) = waiting.popLast() {
             for entry in try directory.entries() {
                 if parent == .root, entry.name == Reconciler.reservedName { continue }
-                let status = try directory.status(of: entry.name)
+                var status = try directory.status(of: entry.name)
+                status.attributes = try directory.attributes(of: entry.name).attributes
                 progress.namesSeen.add(1, ordering: .relaxed)
                 guard let kind = status.kind else { continue }
                 if kind != .directory, status.linkCount > 1, let twin = try catalog.find(status.identity) {
@@ -48,6 +50,8 @@ package struct TreeIndex {
         switch kind {
         case .directory: row = ObjectRow(id: id, kind: .directory, metadata: status.metadata)
         case .symlink: row = .symlink(id: id, metadata: status.metadata, target: try directory.readLink(name))
+        case .fifo: row = .node(kind, id: id, metadata: status.metadata, nil)
+        case .characterDevice, .blockDevice: row = .node(kind, id: id, metadata: status.metadata, status.device)
         case .file:
             let file = try directory.openFile(name)
             let table = try reader.table(of: file, status: status)

@@ -97,7 +97,7 @@ enum Schema {
                         kind INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
                         mtime INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
                         ino INTEGER NOT NULL, birth INTEGER NOT NULL, stamp INTEGER NOT NULL,
-                        content BLOB NOT NULL, body BLOB NOT NULL
+                        content BLOB NOT NULL, body BLOB NOT NULL, attributes BLOB NOT NULL
                     );
                     CREATE INDEX objects_ino ON objects (ino);
                     CREATE INDEX objects_content ON objects (content) WHERE kind = 1 AND size >= 4096;

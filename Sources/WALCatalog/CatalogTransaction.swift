@@ -57,7 +57,7 @@ package final class CatalogTransaction {
     // MARK: Objects
 
     private static let columns = """
-        id, kind, mode, uid, gid, mtime, mtime_ns, size, ino, birth, stamp, content, body
+        id, kind, mode, uid, gid, mtime, mtime_ns, size, ino, birth, stamp, content, body, attributes
         """
 
     package func object(_ id: ObjectID) throws -> ObjectRow? {
@@ -68,7 +68,7 @@ package final class CatalogTransaction {
     }
 
     private func row(_ statement: SQLStatement) throws -> ObjectRow {
-        let (kind, metadata) = try shared(statement, from: 1)
+        let (kind, metadata) = try shared(statement, from: 1, attributes: 13)
         let body = statement.bytes(12)
         var row = ObjectRow(
             id: statement.unsigned(0), kind: kind, metadata: metadata, size: statement.unsigned(7),
@@ -82,15 +82,22 @@ package final class CatalogTransaction {
             } else {
                 do { row.blocks = try BlockTable(bytes: body) } catch { throw CatalogError.damaged("\(error)") }
             }
-        case .symlink: row.target = body
-        case .directory: break
+        case .symlink, .characterDevice, .blockDevice: row.target = body
+        case .directory, .fifo: break
         }
         return row
     }
 
-    private func shared(_ statement: SQLStatement, from column: Int32) throws -> (Kind, Metadata) {
+    private func shared(
+        _ statement: SQLStatement, from column: Int32, attributes: Int32
+    ) throws -> (Kind, Metadata) {
         guard let kind = Kind(rawValue: UInt8(truncatingIfNeeded: statement.int(column))) else {
             throw CatalogError.damaged("kind of an object")
+        }
+        let bytes = statement.blob(attributes)
+        var found = Attributes.none
+        if !bytes.isEmpty {
+            do { found = try Attributes(bytes: Array(bytes)) } catch { throw CatalogError.damaged("\(error)") }
         }
         return (
             kind,
@@ -100,7 +107,8 @@ package final class CatalogTransaction {
                 gid: UInt32(truncatingIfNeeded: statement.int(column + 3)),
                 mtime: Timestamp(
                     seconds: statement.int(column + 4),
-                    nanoseconds: UInt32(truncatingIfNeeded: statement.int(column + 5))))
+                    nanoseconds: UInt32(truncatingIfNeeded: statement.int(column + 5))),
+                attributes: found)
         )
     }
 
@@ -113,7 +121,7 @@ package final class CatalogTransaction {
     /// Puts an object whose number is not in the catalog yet.
     package func insert(_ row: ObjectRow) throws {
         let statement = try self.statement(
-            "INSERT OR REPLACE INTO objects (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+            "INSERT OR REPLACE INTO objects (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         statement.bind(1, row.id)
         statement.bind(2, Int64(row.kind.rawValue))
         statement.bind(3, Int64(row.metadata.mode))
@@ -128,10 +136,13 @@ package final class CatalogTransaction {
         statement.bind(12, row.content)
         let isLong = Self.isLong(row.blocks)
         if isLong { try putLongTable(row.blocks, of: row.id) }
-        let body = row.kind == .symlink ? row.target : isLong ? [] : row.blocks.bytes
+        let body = row.kind == .file ? (isLong ? [] : row.blocks.bytes) : row.target
         try body.withUnsafeBytes { bytes in
             statement.bind(13, bytes)
-            try statement.run()
+            try row.metadata.attributes.bytes.withUnsafeBytes { attributes in
+                statement.bind(14, attributes)
+                try statement.run()
+            }
         }
         state.treeDigest &+= row.digestPart
         state.objectCount += 1
@@ -269,14 +280,15 @@ package final class CatalogTransaction {
     package func children(of parent: ObjectID) throws -> [ChildRow] {
         let statement = try self.statement(
             """
-            SELECT n.name, n.object, o.kind, o.mode, o.uid, o.gid, o.mtime, o.mtime_ns, o.size, o.ino, o.birth, o.stamp
+            SELECT n.name, n.object, o.kind, o.mode, o.uid, o.gid, o.mtime, o.mtime_ns, o.size, o.ino, o.birth, o.stamp,
+                o.attributes
             FROM names n JOIN objects o ON o.id = n.object WHERE n.parent = ? ORDER BY n.name
             """)
         defer { statement.reset() }
         statement.bind(1, parent)
         var children: [ChildRow] = []
         while try statement.step() {
-            let (kind, metadata) = try shared(statement, from: 2)
+            let (kind, metadata) = try shared(statement, from: 2, attributes: 12)
             children.append(
                 ChildRow(
                     name: Name(trusted: statement.bytes(0)), object: statement.unsigned(1), kind: kind,

@@ -26,6 +26,8 @@ package struct Listing {
         switch body {
         case .directory: return ObjectRow(id: object, kind: .directory, metadata: metadata)
         case .symlink(let target): return .symlink(id: object, metadata: metadata, target: target)
+        case .fifo: return .node(.fifo, id: object, metadata: metadata, nil)
+        case .device(let kind, let number): return .node(kind, id: object, metadata: metadata, number)
         case .file(let content):
             var table = BlockTable()
             for extent in content.extents {
@@ -51,6 +53,9 @@ extension ChangeWriter {
         switch row.kind {
         case .directory: directory(row.id, row.metadata)
         case .symlink: symlink(row.id, row.metadata, target: row.target)
+        case .fifo: fifo(row.id, row.metadata)
+        case .characterDevice, .blockDevice:
+            device(row.id, row.kind, row.metadata, row.device ?? DeviceNumber(major: 0, minor: 0))
         case .file:
             beginFile(row.id, row.metadata, sources: [])
             for index in 0..<row.blocks.count {

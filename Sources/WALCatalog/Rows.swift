@@ -8,11 +8,11 @@ package struct ObjectRow: Hashable, Sendable {
     package var metadata: Metadata
     /// Bytes of a file or of a symlink's target; 0 for a directory, whose size is the file system's own affair.
     package var size: UInt64
-    /// Digest of a file's block table or of a symlink's target; zero for a directory.
+    /// Digest of a file's block table, of a symlink's target or of a device's numbers; zero for the rest.
     package var content: Digest
     /// A file's blocks; empty otherwise.
     package var blocks: BlockTable
-    /// A symlink's target; empty otherwise.
+    /// A symlink's target, or ``DeviceNumber/bytes`` of a device; empty otherwise.
     package var target: [UInt8]
     /// Which inode of this host it is. Local, never replicated.
     package var identity: FileIdentity
@@ -45,6 +45,15 @@ package struct ObjectRow: Hashable, Sendable {
             id: id, kind: .symlink, metadata: metadata, size: UInt64(target.count), content: Digest(of: target),
             target: target)
     }
+
+    /// A FIFO, or with a number a device.
+    package static func node(_ kind: Kind, id: ObjectID, metadata: Metadata, _ number: DeviceNumber?) -> ObjectRow {
+        let bytes = number?.bytes ?? []
+        return ObjectRow(
+            id: id, kind: kind, metadata: metadata, content: bytes.isEmpty ? .zero : Digest(of: bytes), target: bytes)
+    }
+
+    package var device: DeviceNumber? { DeviceNumber(bytes: target) }
 
     package var digestPart: Digest {
         TreeDigest.part(ofObject: id, kind: kind, metadata: metadata, size: size, content: content)

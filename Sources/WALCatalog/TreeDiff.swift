@@ -58,6 +58,9 @@ package struct TreeDiff {
         switch row.kind {
         case .directory: return .directory
         case .symlink: return .symlink(target: row.target)
+        case .fifo: return .fifo
+        case .characterDevice, .blockDevice:
+            return .device(row.kind, row.device ?? DeviceNumber(major: 0, minor: 0))
         case .file:
             let (sources, extents) = extents(of: row.blocks, from: source?.kind == .file ? source : nil)
             return .file(FileContent(size: row.size, digest: row.content, sources: sources, extents: extents))

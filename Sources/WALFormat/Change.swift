@@ -17,12 +17,17 @@ package enum Body: Hashable, Sendable {
     case file(FileContent)
     case directory
     case symlink(target: [UInt8])
+    case fifo
+    /// A device of either kind.
+    case device(Kind, DeviceNumber)
 
     package var kind: Kind {
         switch self {
         case .file: .file
         case .directory: .directory
         case .symlink: .symlink
+        case .fifo: .fifo
+        case .device(let kind, _): kind
         }
     }
 }

@@ -42,6 +42,11 @@ package struct ChangeReader {
             guard !target.isEmpty, !target.contains(0) else { throw .value(what: "symlink's target", 0) }
             lastBody = .symlink(target: target)
         case .file: lastBody = .file(try content())
+        case .fifo: lastBody = .fifo
+        case .characterDevice, .blockDevice:
+            let major = try reader.count("major number of a device", limit: Int(UInt32.max))
+            let minor = try reader.count("minor number of a device", limit: Int(UInt32.max))
+            lastBody = .device(kind, DeviceNumber(major: UInt32(major), minor: UInt32(minor)))
         }
         return metadata
     }
@@ -110,15 +115,22 @@ package struct ChangeReader {
     }
 
     private mutating func metadata() throws(FormatError) -> Metadata {
-        let mode = try reader.varint()
-        guard mode <= 0o7777 else { throw .value(what: "mode", mode) }
+        let flagged = try reader.varint()
+        guard flagged <= 0o7777 | UInt64(Metadata.attributesFlag) else { throw .value(what: "mode", flagged) }
         let uid = try reader.count("uid", limit: Int(UInt32.max))
         let gid = try reader.count("gid", limit: Int(UInt32.max))
         let seconds = try reader.signedVarint()
         let nanoseconds = try reader.count("nanoseconds", limit: 999_999_999)
-        return Metadata(
-            mode: UInt16(mode), uid: UInt32(uid), gid: UInt32(gid),
+        var metadata = Metadata(
+            mode: UInt16(flagged & 0o7777), uid: UInt32(uid), gid: UInt32(gid),
             mtime: Timestamp(seconds: seconds, nanoseconds: UInt32(nanoseconds)))
+        if flagged > 0o7777 {
+            metadata.attributes = try Attributes(
+                bytes: try reader.counted("bytes of extended attributes", limit: Limits.maxAttributeBytes))
+            // One value has one form.
+            guard !metadata.attributes.isEmpty else { throw .value(what: "bytes of extended attributes", 0) }
+        }
+        return metadata
     }
 
     /// Numbers from `firstLocal` on never leave the node that gave them.

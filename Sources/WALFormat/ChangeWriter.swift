@@ -50,6 +50,21 @@ package struct ChangeWriter {
         body.counted(target)
     }
 
+    package mutating func fifo(_ object: ObjectID, _ metadata: Metadata) {
+        begin(.put, object)
+        body.integer(Kind.fifo.rawValue)
+        append(metadata)
+    }
+
+    /// `kind` is that of a device.
+    package mutating func device(_ object: ObjectID, _ kind: Kind, _ metadata: Metadata, _ number: DeviceNumber) {
+        begin(.put, object)
+        body.integer(kind.rawValue)
+        append(metadata)
+        body.varint(UInt64(number.major))
+        body.varint(UInt64(number.minor))
+    }
+
     package mutating func bind(parent: ObjectID, _ name: Name, _ object: ObjectID) {
         begin(.bind, parent)
         body.counted(name.bytes)
@@ -115,10 +130,12 @@ package struct ChangeWriter {
     }
 
     private mutating func append(_ metadata: Metadata) {
-        body.varint(UInt64(metadata.mode))
+        let hasAttributes = !metadata.attributes.isEmpty
+        body.varint(UInt64(metadata.mode | (hasAttributes ? Metadata.attributesFlag : 0)))
         body.varint(UInt64(metadata.uid))
         body.varint(UInt64(metadata.gid))
         body.signedVarint(metadata.mtime.seconds)
         body.varint(UInt64(metadata.mtime.nanoseconds))
+        if hasAttributes { body.counted(metadata.attributes.bytes) }
     }
 }

@@ -5,6 +5,8 @@ package enum Limits {
     package static let maxNameBytes = 255
     /// `PATH_MAX` of Linux without its NUL: the longest target a symlink can have.
     package static let maxLinkTargetBytes = 4095
+    /// All extended attributes of one object in their canonical form. The kernel allows 64 KiB for one value.
+    package static let maxAttributeBytes = 96 << 10
     /// Components from the root to an object; a loop or a hostile peer ends here.
     package static let maxDepth = 16_384
 

@@ -3,6 +3,33 @@ package enum Kind: UInt8, Sendable, Hashable {
     case file = 1
     case directory = 2
     case symlink = 3
+    case fifo = 4
+    case characterDevice = 5
+    case blockDevice = 6
+
+    package var isDevice: Bool { self == .characterDevice || self == .blockDevice }
+}
+
+/// Which device a device node stands for, makedev(3).
+package struct DeviceNumber: Hashable, Sendable {
+    package var major: UInt32
+    package var minor: UInt32
+
+    package init(major: UInt32, minor: UInt32) {
+        self.major = major
+        self.minor = minor
+    }
+
+    /// 8 bytes: major, minor, little-endian.
+    package init?(bytes: [UInt8]) {
+        guard bytes.count == 8 else { return nil }
+        func number(_ part: ArraySlice<UInt8>) -> UInt32 { part.reversed().reduce(0) { $0 << 8 | UInt32($1) } }
+        self.init(major: number(bytes[..<4]), minor: number(bytes[4...]))
+    }
+
+    package var bytes: [UInt8] {
+        [major, minor].flatMap { number in (0..<4).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) } }
+    }
 }
 
 /// A point in time as the kernel keeps it (statx(2)): seconds since 1970 and 0–999,999,999 nanoseconds after them. Two
@@ -43,11 +70,16 @@ package struct Metadata: Hashable, Sendable {
     package var uid: UInt32
     package var gid: UInt32
     package var mtime: Timestamp
+    package var attributes: Attributes
 
-    package init(mode: UInt16, uid: UInt32, gid: UInt32, mtime: Timestamp) {
+    /// In an entry, beside the bits of the mode: extended attributes follow.
+    static let attributesFlag: UInt16 = 0o10000
+
+    package init(mode: UInt16, uid: UInt32, gid: UInt32, mtime: Timestamp, attributes: Attributes = .none) {
         self.mode = mode
         self.uid = uid
         self.gid = gid
         self.mtime = mtime
+        self.attributes = attributes
     }
 }

@@ -17,11 +17,12 @@ package enum TreeDigest {
         }
     }
 
-    /// `content` is the digest of a file's block table, of a symlink's target, and zero for a directory.
+    /// `content` is the digest of a file's block table, of a symlink's target, of a device's numbers, and zero for a
+    /// directory and a FIFO.
     package static func part(
         ofObject object: ObjectID, kind: Kind, metadata: Metadata, size: UInt64, content: Digest
     ) -> Digest {
-        withUnsafeTemporaryAllocation(byteCount: 56, alignment: 8) { buffer in
+        withUnsafeTemporaryAllocation(byteCount: 72, alignment: 8) { buffer in
             buffer.storeBytes(of: object.littleEndian, toByteOffset: 0, as: UInt64.self)
             buffer.storeBytes(of: UInt64(size).littleEndian, toByteOffset: 8, as: UInt64.self)
             buffer.storeBytes(of: metadata.mtime.seconds.littleEndian, toByteOffset: 16, as: Int64.self)
@@ -32,6 +33,12 @@ package enum TreeDigest {
             buffer.storeBytes(of: UInt16(kind.rawValue).littleEndian, toByteOffset: 38, as: UInt16.self)
             buffer.storeBytes(of: content.high.bigEndian, toByteOffset: 40, as: UInt64.self)
             buffer.storeBytes(of: content.low.bigEndian, toByteOffset: 48, as: UInt64.self)
+            if metadata.attributes.isEmpty {
+                return Digest(of: UnsafeRawBufferPointer(rebasing: buffer[..<56]))
+            }
+            let attributes = metadata.attributes.digest
+            buffer.storeBytes(of: attributes.high.bigEndian, toByteOffset: 56, as: UInt64.self)
+            buffer.storeBytes(of: attributes.low.bigEndian, toByteOffset: 64, as: UInt64.self)
             return Digest(of: UnsafeRawBufferPointer(buffer))
         }
     }

@@ -53,6 +53,21 @@ extension Directory {
             describe(descriptor, name.bytes))
     }
 
+    /// A FIFO or a device node with the permissions 0600, mknodat(2). Devices need a privilege: `EPERM`.
+    ///
+    /// - Parameter kind: one of the three.
+    package func makeNode(_ name: Name, _ kind: Kind, _ number: DeviceNumber) throws(SystemError) {
+        let type: UInt32 =
+            switch kind {
+            case .characterDevice: 0o020000
+            case .blockDevice: 0o060000
+            default: 0o010000
+            }
+        try check(
+            cl_make_node(descriptor, name.bytes, name.bytes.count, type, 0o600, number.major, number.minor), "mknodat",
+            describe(descriptor, name.bytes))
+    }
+
     /// The target of a symlink, readlinkat(2); `EINVAL` when it is none.
     package func readLink(_ name: Name) throws(SystemError) -> [UInt8] {
         // One byte more than a target can have, so that a cut one would be seen.

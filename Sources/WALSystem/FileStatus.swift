@@ -36,20 +36,31 @@ package struct FileStatus: Hashable, Sendable {
     package var allocatedBlocks: UInt64
     /// The root of a mount, so a file system begins here. False on kernels before 5.8.
     package var isMountRoot: Bool
+    /// Immutable or append-only, chattr(1).
+    package var isImmutable: Bool
+    /// Of a device node; zero otherwise.
+    package var device: DeviceNumber
+    /// None until somebody reads them: ``Directory/attributes(of:)``. statx(2) does not tell them.
+    package var attributes = Attributes.none
 
-    /// Nil for what is not replicated: FIFO, socket, device.
+    /// Nil for a socket, which nobody can replicate: it is the end of somebody's connection.
     package var kind: Kind? {
         switch fileType {
         case 0o100000: .file
         case 0o040000: .directory
         case 0o120000: .symlink
+        case 0o010000: .fifo
+        case 0o020000: .characterDevice
+        case 0o060000: .blockDevice
         default: nil
         }
     }
 
     package var identity: FileIdentity { FileIdentity(ino: ino, birthNanos: btime.clampedNanoseconds) }
 
-    package var metadata: Metadata { Metadata(mode: mode, uid: uid, gid: gid, mtime: mtime) }
+    package var metadata: Metadata {
+        Metadata(mode: mode, uid: uid, gid: gid, mtime: mtime, attributes: attributes)
+    }
 
     init(_ raw: cl_status) {
         fileType = raw.mode & 0o170000
@@ -65,6 +76,8 @@ package struct FileStatus: Hashable, Sendable {
         linkCount = raw.link_count
         allocatedBlocks = raw.blocks
         isMountRoot = raw.is_mount_root != 0
+        isImmutable = raw.is_immutable != 0
+        device = DeviceNumber(major: raw.node_major, minor: raw.node_minor)
     }
 }
 

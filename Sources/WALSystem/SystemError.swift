@@ -52,10 +52,12 @@ package enum Errno {
     package static let notTypewriter: Int32 = 25
     package static let tooBig: Int32 = 27
     package static let noSpace: Int32 = 28
+    package static let range: Int32 = 34
     package static let nameTooLong: Int32 = 36
     package static let noCall: Int32 = 38
     package static let notEmpty: Int32 = 39
     package static let loop: Int32 = 40
+    package static let noData: Int32 = 61
     package static let notSupported: Int32 = 95
     package static let stale: Int32 = 116
     package static let quota: Int32 = 122
@@ -74,7 +76,10 @@ extension SystemError: CustomStringConvertible {
 
     private static let verbs: [String: String] = [
         "open": "open", "openat": "open", "openat2": "open", "close": "close", "statx": "examine",
-        "getdents64": "list", "mkdirat": "create directory", "symlinkat": "create symlink",
+        "listxattr": "read the extended attributes of", "getxattr": "read an extended attribute of",
+        "setxattr": "set an extended attribute of", "removexattr": "remove an extended attribute of",
+        "mknodat": "create special file", "getdents64": "list", "mkdirat": "create directory",
+        "symlinkat": "create symlink",
         "readlinkat": "read symlink", "linkat": "link", "unlinkat": "remove", "renameat2": "rename",
         "fchownat": "change the owner of", "fchown": "change the owner of", "fchmodat": "change the mode of",
         "fchmod": "change the mode of", "utimensat": "set the times of", "futimens": "set the times of",

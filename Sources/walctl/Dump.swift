@@ -29,6 +29,8 @@ struct Dump: AsyncParsableCommand {
         var uid: UInt32?
         var gid: UInt32?
         var mtime: String?
+        /// Names with the sizes of the values.
+        var attributes: [String]?
         var size: UInt64?
         var content: String?
         var target: String?
@@ -98,6 +100,10 @@ struct Dump: AsyncParsableCommand {
             case .symlink(let target):
                 entry.kind = "symlink"
                 entry.target = PathText.escaped(target)
+            case .fifo: entry.kind = "fifo"
+            case .device(let kind, let number):
+                entry.kind = kind == .blockDevice ? "block device" : "character device"
+                entry.target = "\(number.major):\(number.minor)"
             case .file(let content):
                 entry.kind = "file"
                 entry.size = content.size
@@ -111,7 +117,10 @@ struct Dump: AsyncParsableCommand {
     private static func entry(_ name: String, _ object: ObjectID, _ metadata: Metadata) -> Entry {
         Entry(
             entry: name, object: object, mode: String(metadata.mode, radix: 8), uid: metadata.uid, gid: metadata.gid,
-            mtime: "\(metadata.mtime.seconds).\(padded(metadata.mtime.nanoseconds))")
+            mtime: "\(metadata.mtime.seconds).\(padded(metadata.mtime.nanoseconds))",
+            attributes: metadata.attributes.isEmpty
+                ? nil
+                : metadata.attributes.pairs.map { "\(PathText.escaped($0.name)) \($0.value.count) bytes" })
     }
 
     private static func padded(_ nanoseconds: UInt32) -> String {
@@ -143,6 +152,7 @@ struct Dump: AsyncParsableCommand {
             if let size = entry.size { text += " size \(size) content \(entry.content ?? "")" }
             if let target = entry.target { text += " -> \(target)" }
             lines.append(text)
+            for attribute in entry.attributes ?? [] { lines.append("    attribute \(attribute)") }
             for extent in entry.extents ?? [] { lines.append("    \(extent)") }
         }
         return lines.joined(separator: "\n")

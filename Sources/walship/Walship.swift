@@ -53,6 +53,9 @@ struct Walship: AsyncParsableCommand {
     @Option(name: .customLong("inline-limit"), help: "New content of one file beyond this stays out of the log.")
     var inlineLimit = ByteSize(UInt64(Limits.defaultMaxInlineContentBytes))
 
+    @Flag(help: "Replicate device nodes; without it they are skipped and counted.")
+    var devices = false
+
     @Flag(
         name: .customLong("accept-deletions"),
         help: "Believe it when more than half of the tree, of at least 1,000 objects, is gone at once.")
@@ -101,6 +104,7 @@ struct Walship: AsyncParsableCommand {
         settings.capture.maxDelayNanoseconds = max(maxDelay.nanoseconds, settle.nanoseconds)
         settings.capture.scanIntervalNanoseconds = scanInterval.nanoseconds
         settings.capture.maxInlineBytes = Int(inlineLimit.bytes)
+        settings.capture.capturesDevices = devices
         settings.capture.acceptsDeletions = acceptDeletions
         settings.retention = Retention(
             budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))

@@ -183,18 +183,66 @@ import WALTreeKit
         try expectRight()
     }
 
-    @Test func specialFilesAreLeftOut() throws {
+    @Test func socketsAreLeftOut() throws {
         try primary.start()
-        #expect(mkfifo(primary.path + "/fifo", 0o600) == 0)
+        try Files.makeNode(primary.path + "/socket", S_IFSOCK | 0o600)
+        try Files.makeNode(primary.path + "/fifo", S_IFIFO | 0o600)
         try Files.write(primary.path + "/file", "content")
         try primary.mark()
-        #expect(try primary.catalog.read { try $0.children(of: .root).map(\.name) } == [Name("file")])
+        #expect(try primary.catalog.read { try $0.children(of: .root).map(\.name) } == [Name("fifo"), Name("file")])
         #expect(primary.progress.skippedSpecial.load(ordering: .relaxed) > 0)
         // A file that becomes one is gone.
         try Files.remove(primary.path + "/file")
-        #expect(mkfifo(primary.path + "/file", 0o600) == 0)
+        try Files.makeNode(primary.path + "/file", S_IFSOCK | 0o600)
         try primary.mark()
-        #expect(try primary.catalog.read { try $0.children(of: .root).isEmpty })
+        #expect(try primary.catalog.read { try $0.children(of: .root).map(\.name) } == [Name("fifo")])
+    }
+
+    @Test(.enabled(if: geteuid() == 0)) func devicesAreCapturedWhenAskedFor() throws {
+        func names() throws -> [Name] { try primary.catalog.read { try $0.children(of: .root).map(\.name) } }
+        try Files.makeNode(primary.path + "/null", S_IFCHR | 0o666, 0x103)
+        primary.settings.capturesDevices = false
+        try primary.start()
+        try primary.mark()
+        #expect(try names().isEmpty)
+        primary.stop()
+        primary.settings.capturesDevices = true
+        try primary.start()
+        try primary.mark()
+        #expect(try names() == [Name("null")])
+        #expect(
+            try primary.catalog.read { try $0.object($0.children(of: .root)[0].object)?.device }
+                == DeviceNumber(major: 1, minor: 3))
+        #expect(try primary.check().isEmpty)
+    }
+
+    @Test func attributesAreCapturedWithoutContent() throws {
+        try Files.write(primary.path + "/file", [UInt8](repeating: 7, count: 100_000))
+        try Files.makeDirectory(primary.path + "/folder")
+        try primary.start()
+        func attributes(_ name: String) throws -> Attributes {
+            try primary.catalog.read { catalog in
+                let object = try #require(try catalog.resolve([try Name(Array(name.utf8))]))
+                return try catalog.object(object)!.metadata.attributes
+            }
+        }
+        for name in ["file", "folder"] {
+            try Files.setAttribute(primary.path + "/" + name, "user.colour", Array("blue".utf8))
+        }
+        try primary.mark()
+        for name in ["file", "folder"] {
+            #expect(try attributes(name).pairs.map(\.value) == [Array("blue".utf8)])
+        }
+        #expect(try dataBytes(after: 1) == 0)
+        try Files.removeAttribute(primary.path + "/file", "user.colour")
+        try primary.mark()
+        #expect(try attributes("file").isEmpty)
+        // Also what was changed while nobody looked, and nothing else shows.
+        primary.stop()
+        try Files.setAttribute(primary.path + "/folder", "user.colour", Array("red".utf8))
+        try primary.start()
+        #expect(try attributes("folder").pairs.map(\.value) == [Array("red".utf8)])
+        try expectRight()
     }
 
     // MARK: What is hard to see

@@ -155,6 +155,11 @@ enum BadSegments {
     private static let zero = [UInt8](repeating: 0, count: 16)
     /// Mode 0644, uid and gid 0, the beginning of 1970.
     private static let metadata: [UInt8] = [0xA4, 0x03, 0, 0, 0, 0]
+
+    /// A metadata entry with these for extended attributes.
+    private static func rich(_ attributes: [UInt8]) -> [UInt8] {
+        [2, 2] + varint(0o10644) + [0, 0, 0, 0] + varint(UInt64(attributes.count)) + attributes
+    }
     private static let file: [UInt8] = [1, 2, 1] + metadata
     private static let root: [UInt8] = {
         var writer = ChangeWriter()
@@ -169,8 +174,22 @@ enum BadSegments {
         entry(
             "object-local", [5] + varint(1 << 62), .value(what: "number of an object", 1 << 62)),
         entry("bound-object-zero", [3, 1, 1, 0x61, 0], .value(what: "number of an object", 0)),
-        entry("kind-unknown", [1, 2, 4] + metadata, .value(what: "kind of object", 4)),
-        entry("mode-beyond-limit", [2, 2] + varint(0o10000) + [0, 0, 0, 0], .value(what: "mode", 0o10000)),
+        entry("kind-unknown", [1, 2, 7] + metadata, .value(what: "kind of object", 7)),
+        entry("mode-beyond-limit", [2, 2] + varint(0o20000) + [0, 0, 0, 0], .value(what: "mode", 0o20000)),
+        entry("attributes-empty", rich([]), .value(what: "bytes of extended attributes", 0)),
+        entry("attributes-unsorted", rich([1, 0x62, 0, 1, 0x61, 0]), .value(what: "name of an extended attribute", 1)),
+        entry("attributes-twice", rich([1, 0x61, 0, 1, 0x61, 0]), .value(what: "name of an extended attribute", 1)),
+        entry("attribute-without-name", rich([0, 0]), .value(what: "name of an extended attribute", 0)),
+        entry("attribute-with-nul", rich([2, 0x61, 0, 0]), .value(what: "name of an extended attribute", 2)),
+        entry(
+            "attribute-truncated", rich([1, 0x61, 5, 0]),
+            .truncated(what: "extended attributes", needed: 5, available: 1)),
+        entry(
+            "attributes-beyond-limit", [2, 2] + varint(0o10644) + [0, 0, 0, 0] + varint(98_305),
+            .limit("bytes of extended attributes", value: 98_305, limit: 98_304)),
+        entry(
+            "device-beyond-limit", [1, 2, 5] + metadata + varint(1 << 32) + [0],
+            .limit("major number of a device", value: 1 << 32, limit: 0xFFFF_FFFF)),
         entry(
             "uid-beyond-limit", [2, 2, 0] + varint(1 << 32) + [0, 0, 0],
             .limit("uid", value: 1 << 32, limit: 0xFFFF_FFFF)),

@@ -16,6 +16,7 @@ enum GoodSegments {
         var history = HistoryDraft()
         return [
             history.emptyTree(), history.incompressible(), history.small(), history.zlib(), history.copyHoleFetch(),
+            history.attributesAndNodes(),
             history.baseline(),
         ]
     }()
@@ -99,6 +100,34 @@ private struct HistoryDraft {
             parts)
         writer.bind(parent: 3, Name("dump.sql"), 6)
         return close("ok-zlib", writer, lastObject: 6, compression: .standard)
+    }
+
+    /// Extended attributes, also of the root, and what is neither file, directory nor symlink.
+    mutating func attributesAndNodes() -> GoodSegments.Sample {
+        func attributes(_ pairs: [(String, [UInt8])]) -> Attributes {
+            try! Attributes(pairs.map { (Array($0.0.utf8), $0.1) })
+        }
+        var writer = ChangeWriter()
+        var rich = metadata(0o4755)
+        rich.attributes = attributes([
+            ("user.mime_type", Array("text/plain".utf8)), ("user.empty", []),
+            ("security.capability", [1, 0, 0, 2, 0, 4] + [UInt8](repeating: 0, count: 14)),
+            ("system.posix_acl_access", [2, 0, 0, 0]),
+        ])
+        writer.file(8, rich, [Array("#!/bin/sh\n".utf8)])
+        writer.bind(parent: .root, Name("tool"), 8)
+        writer.fifo(9, metadata(0o600))
+        writer.bind(parent: .root, Name("pipe"), 9)
+        writer.device(10, .characterDevice, metadata(0o666), DeviceNumber(major: 1, minor: 3))
+        writer.bind(parent: 3, Name("null"), 10)
+        var plain = metadata(0o660)
+        plain.attributes = attributes([("trusted.x", [UInt8](0...255))])
+        writer.device(11, .blockDevice, plain, DeviceNumber(major: .max, minor: .max))
+        writer.bind(parent: 3, Name("disk"), 11)
+        var root = metadata(0o755)
+        root.attributes = attributes([("system.posix_acl_default", [2, 0, 0, 0])])
+        writer.metadata(.root, root)
+        return close("ok-attributes-and-nodes", writer, lastObject: 11)
     }
 
     /// A file patched in place, and one made of another's blocks, a hole of more than one block's length, data, and a

@@ -53,7 +53,8 @@ import WALFormat
         #expect(
             numbers == [
                 "\(Limits.maxSegmentRawBytes)", "\(Limits.maxSegmentEntries)", "\(Limits.maxBlockBytes)",
-                "\(Limits.maxNameBytes)", "\(Limits.maxLinkTargetBytes)", "\(Limits.maxChunkBytes)",
+                "\(Limits.maxNameBytes)", "\(Limits.maxAttributeBytes)", "\(Limits.maxLinkTargetBytes)",
+                "\(Limits.maxChunkBytes)",
                 "\(Limits.maxExtents)", "\(Limits.maxContentBlocks)", "\(Limits.maxHoleBytes)",
             ])
     }

@@ -13,7 +13,18 @@ struct RandomEntries {
 
     private mutating func append(_ random: inout SeededRandom) {
         let object = RandomEntries.object(&random)
-        switch random.int(in: 0..<7) {
+        switch random.int(in: 0..<9) {
+        case 7:
+            let metadata = RandomEntries.metadata(&random)
+            writer.fifo(object, metadata)
+            changes.append(.put(object, metadata, .fifo))
+        case 8:
+            let metadata = RandomEntries.metadata(&random)
+            let kind = random.once(in: 2) ? Kind.blockDevice : .characterDevice
+            let number = DeviceNumber(
+                major: UInt32(truncatingIfNeeded: random.anyUInt64()), minor: random.once(in: 3) ? .max : 0)
+            writer.device(object, kind, metadata, number)
+            changes.append(.put(object, metadata, .device(kind, number)))
         case 0:
             let metadata = RandomEntries.metadata(&random)
             writer.metadata(object, metadata)
@@ -100,7 +111,19 @@ struct RandomEntries {
             gid: random.once(in: 10) ? .max : UInt32(truncatingIfNeeded: random.anyUInt64()),
             mtime: Timestamp(
                 seconds: random.once(in: 10) ? .min : Int64(bitPattern: random.anyUInt64()),
-                nanoseconds: random.once(in: 10) ? 999_999_999 : UInt32(random.int(in: 0...999_999_999))))
+                nanoseconds: random.once(in: 10) ? 999_999_999 : UInt32(random.int(in: 0...999_999_999))),
+            attributes: random.once(in: 3) ? attributes(&random) : .none)
+    }
+
+    static func attributes(_ random: inout SeededRandom) -> Attributes {
+        var pairs: [[UInt8]: [UInt8]] = [:]
+        for _ in 0..<random.int(in: 1...4) {
+            let name = random.bytes(random.once(in: 10) ? Limits.maxNameBytes : random.int(in: 1...30)).map {
+                max($0, 1)
+            }
+            pairs[name] = random.bytes(random.once(in: 10) ? 20_000 : random.int(in: 0...100))
+        }
+        return try! Attributes(pairs.map { ($0.key, $0.value) })
     }
 
     static func name(_ random: inout SeededRandom) -> Name {
@@ -117,6 +140,8 @@ extension ChangeWriter {
         switch change {
         case .put(let object, let metadata, .directory): directory(object, metadata)
         case .put(let object, let metadata, .symlink(let target)): symlink(object, metadata, target: target)
+        case .put(let object, let metadata, .fifo): fifo(object, metadata)
+        case .put(let object, let metadata, .device(let kind, let number)): device(object, kind, metadata, number)
         case .put(let object, let metadata, .file(let content)):
             beginFile(object, metadata, sources: content.sources)
             for extent in content.extents {

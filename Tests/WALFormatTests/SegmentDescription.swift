@@ -95,12 +95,20 @@ extension Segment {
             ("mtime_seconds", .number(metadata.mtime.seconds)),
             ("mtime_nanoseconds", .number(metadata.mtime.nanoseconds)),
         ]
+            + (metadata.attributes.isEmpty
+                ? [] : [("attributes", .object(metadata.attributes.pairs.map { ($0.name, $0.value) }.map(described)))])
+    }
+
+    private func described(_ name: [UInt8], _ value: [UInt8]) -> (String, JSON) {
+        (PathText.escaped(name), .string(PathText.escaped(value)))
     }
 
     private func described(_ content: Body, body: [UInt8]) -> [(String, JSON)] {
         switch content {
         case .directory: return []
         case .symlink(let target): return [("target", .string(PathText.escaped(target)))]
+        case .fifo: return []
+        case .device(_, let number): return [("major", .number(number.major)), ("minor", .number(number.minor))]
         case .file(let file):
             let sources: [JSON] = file.sources.map {
                 .object([("object", .number($0.object)), ("content", .string($0.content.description))])

@@ -77,7 +77,7 @@ import WALTestKit
             let follows = !sample.segment.header.flags.contains(.baseline)
             #expect((tree.digest == sample.segment.header.treeDigest) == follows, "\(sample)")
         }
-        #expect(tree.objects.count == 6)
+        #expect(tree.objects.count == 10)
     }
 
     /// A hole of more than a block's worth, copies of the file itself and a name that moves: twice is as good as once.

@@ -44,6 +44,10 @@ struct TreeModel {
             case .put(let id, let metadata, .symlink(let target)):
                 objects[id] = Object(
                     kind: .symlink, metadata: metadata, size: UInt64(target.count), content: Digest(of: target))
+            case .put(let id, let metadata, .fifo):
+                objects[id] = Object(kind: .fifo, metadata: metadata, size: 0, content: .zero)
+            case .put(let id, let metadata, .device(let kind, let number)):
+                objects[id] = Object(kind: kind, metadata: metadata, size: 0, content: Digest(of: number.bytes))
             case .put(let id, let metadata, .file(let content)):
                 let table = try before.table(of: content, body: body)
                 guard table.digest == content.digest, table.size == content.size else { throw Mismatch(object: id) }

@@ -21,8 +21,10 @@ package enum Files {
         try check(mkdir(path, mode), "mkdir \(path)")
     }
 
+    // Nothing waits for the other end of a FIFO.
+
     package static func write(_ path: String, _ bytes: [UInt8], mode: mode_t = 0o644) throws(Failure) {
-        let descriptor = try check(open(path, O_WRONLY | O_CREAT | O_TRUNC, mode), "open \(path)")
+        let descriptor = try check(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, mode), "open \(path)")
         defer { close(descriptor) }
         try writeAll(descriptor, bytes, at: 0)
     }
@@ -33,7 +35,7 @@ package enum Files {
 
     /// Into a file that exists, without changing what stands around it.
     package static func patch(_ path: String, at offset: Int, _ bytes: [UInt8]) throws(Failure) {
-        let descriptor = try check(open(path, O_WRONLY), "open \(path)")
+        let descriptor = try check(open(path, O_WRONLY | O_NONBLOCK), "open \(path)")
         defer { close(descriptor) }
         try writeAll(descriptor, bytes, at: offset)
     }
@@ -54,7 +56,7 @@ package enum Files {
     }
 
     package static func read(_ path: String) throws(Failure) -> [UInt8] {
-        let descriptor = try check(open(path, O_RDONLY), "open \(path)")
+        let descriptor = try check(open(path, O_RDONLY | O_NONBLOCK), "open \(path)")
         defer { close(descriptor) }
         var all: [UInt8] = []
         var part = [UInt8](repeating: 0, count: 1 << 20)
@@ -121,6 +123,57 @@ package enum Files {
 
     package static func setMode(_ path: String, _ mode: mode_t) throws(Failure) {
         try check(chmod(path, mode), "chmod \(path)")
+    }
+
+    /// `mode` with its type; `device` as makedev(3) gives it.
+    package static func makeNode(_ path: String, _ mode: mode_t, _ device: dev_t = 0) throws(Failure) {
+        try check(mknod(path, mode, device), "mknod \(path)")
+    }
+
+    package static func setAttribute(_ path: String, _ name: String, _ value: [UInt8]) throws(Failure) {
+        try check(lsetxattr(path, name, value, value.count, 0), "lsetxattr \(path) \(name)")
+    }
+
+    package static func removeAttribute(_ path: String, _ name: String) throws(Failure) {
+        try check(lremovexattr(path, name), "lremovexattr \(path) \(name)")
+    }
+
+    /// All of them, those of the host's own security module excepted.
+    package static func attributes(_ path: String) throws(Failure) -> [String: [UInt8]] {
+        var list = [CChar](repeating: 0, count: 1 << 16)
+        let count = llistxattr(path, &list, list.count)
+        if count < 0, errno == ENOTSUP { return [:] }
+        try check(Int32(clamping: count), "llistxattr \(path)")
+        var found: [String: [UInt8]] = [:]
+        for part in list[..<count].split(separator: 0) {
+            let name = String(decoding: part.map(UInt8.init(bitPattern:)), as: UTF8.self)
+            if name == "security.selinux" { continue }
+            var value = [UInt8](repeating: 0, count: 1 << 16)
+            let length = lgetxattr(path, name, &value, value.count)
+            try check(Int32(clamping: length), "lgetxattr \(path) \(name)")
+            found[name] = Array(value[..<length])
+        }
+        return found
+    }
+
+    /// Deallocates a range: it reads as zeros, and the size stays.
+    package static func punch(_ path: String, at offset: Int, _ count: Int) throws(Failure) {
+        let descriptor = try check(open(path, O_WRONLY | O_NONBLOCK), "open \(path)")
+        defer { close(descriptor) }
+        // FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+        try check(fallocate(descriptor, 3, offset, count), "fallocate \(path)")
+    }
+
+    /// Writes through a mapping: no event tells of it.
+    package static func writeMapped(_ path: String, at offset: Int, _ bytes: [UInt8]) throws(Failure) {
+        let size = try status(path).st_size
+        guard offset + bytes.count <= size, size > 0 else { return }
+        let descriptor = try check(open(path, O_RDWR | O_NONBLOCK), "open \(path)")
+        defer { close(descriptor) }
+        let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+        guard let map, map != MAP_FAILED else { throw Failure(call: "mmap \(path)", code: errno) }
+        map.advanced(by: offset).copyMemory(from: bytes, byteCount: bytes.count)
+        munmap(map, size)
     }
 
     package static func setOwner(_ path: String, _ uid: uid_t, _ gid: gid_t) throws(Failure) {

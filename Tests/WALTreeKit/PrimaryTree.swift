@@ -67,7 +67,11 @@ package final class PrimaryTree {
     package var catalogPath: String { statePath + "/catalog.sqlite" }
     package private(set) var catalog: Catalog
     package let sink = MemorySink()
-    package var settings = CaptureSettings()
+    package var settings: CaptureSettings = {
+        var settings = CaptureSettings()
+        settings.capturesDevices = true
+        return settings
+    }()
     /// The capture sees files as this user would; nil for the user of the test.
     package var user: UInt32?
     package private(set) var progress = CaptureProgress()

@@ -11,11 +11,15 @@ package struct RandomTree {
     private var made = 0
     private let isRoot = geteuid() == 0
     private let makesLinks: Bool
+    private let makesDevices: Bool
     /// What was done, for the message of a failure.
     package private(set) var history: [String] = []
 
-    package init(_ root: String, outside: String, random: SeededRandom, makesLinks: Bool) {
+    package init(
+        _ root: String, outside: String, random: SeededRandom, makesLinks: Bool, makesDevices: Bool = true
+    ) {
         self.makesLinks = makesLinks
+        self.makesDevices = makesDevices
         self.root = root
         self.outside = outside
         self.random = random
@@ -27,6 +31,7 @@ package struct RandomTree {
         case exchange, chain, cycle, invert, link, link2, symlink, replaceKind, mode, owner, time, touchBack
         case save, saveWithBackup, makePath, moveIn, moveOut, sparse, hole, empty, oddName, manyEntries, copy, copyTree
         case rewriteSame, big, patchBig, growBig, swapDirectories, rotate, replaceDirectory, linkAcross, moveClosed
+        case attribute, attribute2, removeAttribute, accessList, fifo, device, punch, mapped
     }
 
     /// One operation. Those that make no sense just now do nothing.
@@ -202,12 +207,63 @@ package struct RandomTree {
             let place = try newPath()
             try Files.rename(path, place)
             try Files.setMode(place, mode & 0o555)
+        case .attribute, .attribute2:
+            guard let path = pick(nil, where: { [S_IFREG, S_IFDIR].contains($0.st_mode & S_IFMT) }) else {
+                throw Nothing()
+            }
+            note(path)
+            let name = isRoot && random.once(in: 4) ? "trusted.x" : "user.a\(random.int(in: 0..<3))"
+            try Files.setAttribute(path, name, random.bytes(random.int(in: 0...300)))
+        case .removeAttribute: try removeAttribute()
+        case .accessList: try accessList()
+        case .fifo: try Files.makeNode(try newPath(), S_IFIFO | 0o600)
+        case .device:
+            guard isRoot, makesDevices else { throw Nothing() }
+            // Of drivers that do not exist, so that nobody can do harm by opening it.
+            try Files.makeNode(
+                try newPath(), (random.once(in: 2) ? S_IFCHR : S_IFBLK) | 0o600, dev_t(0xF000 + random.int(in: 0...255))
+            )
+        case .punch:
+            let path = try file(atLeast: 10_000)
+            let size = Int(try Files.status(path).st_size)
+            try Files.punch(path, at: random.int(in: 0..<size), random.int(in: 1...size))
+        case .mapped:
+            let path = try file(atLeast: 1_000)
+            try Files.writeMapped(path, at: random.int(in: 0..<900), random.bytes(100))
+            // Which only a scan would find, and nobody waits for one: so it is told as an editor would tell it.
+            let status = try Files.status(path)
+            try Files.setTime(path, status.st_mtim.tv_sec + 1, random.int(in: 0...999_999_999))
         case .replaceDirectory:
             let path = try directory(orRoot: false)
             try Files.removeTree(path)
             try Files.makeDirectory(path)
             try Files.write(path + "/new", content())
         }
+    }
+
+    private mutating func removeAttribute() throws {
+        let all = try Files.walk(root).map(\.path).filter { try !Files.attributes($0).isEmpty }
+        guard let path = all.randomElement(using: &random) else { throw Nothing() }
+        note(path)
+        try Files.removeAttribute(path, try Files.attributes(path).keys.sorted().randomElement(using: &random)!)
+    }
+
+    /// acl(5) as the kernel keeps it: version 2, then tag, permissions and id of each entry.
+    private mutating func accessList() throws {
+        let isDefault = random.once(in: 2)
+        guard
+            let path = pick(
+                nil,
+                where: { $0.st_mode & S_IFMT == S_IFDIR || (!isDefault && $0.st_mode & S_IFMT == S_IFREG) })
+        else { throw Nothing() }
+        note(path)
+        func entry(_ tag: UInt8, _ permissions: Int, _ id: UInt8?) -> [UInt8] {
+            [tag, 0, UInt8(permissions), 0] + (id.map { [$0, 0, 0, 0] } ?? [255, 255, 255, 255])
+        }
+        var list: [UInt8] = [2, 0, 0, 0] + entry(1, 7, nil)
+        list += entry(2, random.int(in: 0...7), UInt8(random.int(in: 1...3))) + entry(4, 5, nil)
+        list += entry(8, random.int(in: 0...7), 5) + entry(16, random.int(in: 5...7), nil) + entry(32, 5, nil)
+        try Files.setAttribute(path, isDefault ? "system.posix_acl_default" : "system.posix_acl_access", list)
     }
 
     private func last(_ path: String) -> String { String(path[path.index(after: path.lastIndex(of: "/")!)...]) }

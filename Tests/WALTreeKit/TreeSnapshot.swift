@@ -13,12 +13,18 @@ package struct TreeSnapshot {
         package var content: Digest
         package var size: Int
         package var links: Int
+        /// Extended attributes, access control lists among them.
+        package var attributes: [String: [UInt8]] = [:]
+        /// Of a device.
+        package var device: UInt = 0
         /// First path of the same inode.
         package var twin: String
 
         package var description: String {
             "\(String(mode, radix: 8)) \(uid):\(gid) \(seconds).\(nanoseconds) \(size) bytes \(content), "
                 + "\(links) links with \(twin)"
+                + (attributes.isEmpty ? "" : " \(attributes.mapValues(\.count))")
+                + (device == 0 ? "" : " device \(device)")
         }
     }
 
@@ -44,6 +50,7 @@ package struct TreeSnapshot {
         var entry = Entry(
             mode: status.st_mode, uid: status.st_uid, gid: status.st_gid, seconds: status.st_mtim.tv_sec,
             nanoseconds: status.st_mtim.tv_nsec, content: .zero, size: 0, links: 1, twin: name)
+        entry.attributes = try Files.attributes(path)
         if kind == S_IFDIR {
             entries[name] = entry
             guard let stream = opendir(path) else { throw Files.Failure(call: "opendir \(path)", code: errno) }
@@ -73,6 +80,8 @@ package struct TreeSnapshot {
             var target = [UInt8](repeating: 0, count: 4096)
             let count = target.withUnsafeMutableBytes { readlink(path, $0.baseAddress!, $0.count) }
             entry.content = Digest(of: Array(target[..<max(count, 0)]))
+        } else if kind != S_IFREG {
+            entry.device = status.st_rdev
         } else {
             let bytes = try Files.read(path)
             entry.content = Digest(of: bytes)

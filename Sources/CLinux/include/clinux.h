@@ -25,15 +25,24 @@ struct cl_status {
     uint64_t ino, size, blocks, device;
     int64_t mtime_seconds, ctime_seconds, btime_seconds;
     uint32_t mtime_nanoseconds, ctime_nanoseconds, btime_nanoseconds;
-    uint32_t link_count, uid, gid;
+    uint32_t link_count, uid, gid, node_major, node_minor;
     uint16_t mode;
-    uint8_t is_mount_root;
+    uint8_t is_mount_root, is_immutable;
 };
 int cl_status_of(int directory, const uint8_t *name, size_t length, struct cl_status *status);
 int cl_descriptor_status(int descriptor, struct cl_status *status);
 
 int64_t cl_getdents(int directory, void *buffer, size_t length);
 int cl_make_directory(int directory, const uint8_t *name, size_t length, uint32_t permissions);
+int64_t cl_list_attributes(int descriptor, const uint8_t *name, size_t length, void *buffer, size_t capacity);
+int64_t cl_get_attribute(
+    int descriptor, const uint8_t *name, size_t length, const char *attribute, void *buffer, size_t capacity);
+int cl_set_attribute(
+    int descriptor, const uint8_t *name, size_t length, const char *attribute, const void *value, size_t count);
+int cl_remove_attribute(int descriptor, const uint8_t *name, size_t length, const char *attribute);
+int cl_make_node(
+    int directory, const uint8_t *name, size_t length, uint32_t type, uint32_t permissions, uint32_t major,
+    uint32_t minor);
 int cl_make_symlink(const char *target, int directory, const uint8_t *name, size_t length);
 int64_t cl_read_link(int directory, const uint8_t *name, size_t length, void *buffer, size_t capacity);
 int64_t cl_descriptor_path(int descriptor, void *buffer, size_t capacity);

@@ -171,7 +171,11 @@ extension PrimaryNode: ControlService {
             )
         }
         let special = progress.skippedSpecial.load(ordering: .relaxed)
-        if special > 0 { notes.append("\(special) special files are not replicated") }
+        if special > 0 { notes.append("\(special) sockets and devices are not replicated") }
+        let immutable = progress.immutable.load(ordering: .relaxed)
+        if immutable > 0 {
+            notes.append("\(immutable) objects are immutable or append-only; that flag is not replicated")
+        }
         if signal.isStalled { notes.append("no space for the log: free some on \(folder.path)") }
         return notes
     }

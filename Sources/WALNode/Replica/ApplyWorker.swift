@@ -27,7 +27,7 @@ final class ApplyWorker {
         logger = node.logger
         applier = Applier(
             catalog: catalog, root: node.folder.root, staging: node.folder.staging,
-            quarantine: Quarantine(directory: node.folder.quarantine))
+            quarantine: Quarantine(directory: node.folder.quarantine), unset: node.unsetAttributes)
     }
 
     // MARK: Start
@@ -132,7 +132,8 @@ final class ApplyWorker {
                 logger.warning("\(error)")
                 if !applier.isHidden { try checkAtStart() }
                 node.dropLink("the replica must reconcile")
-            } catch let error as SystemError where error.isNoSpace {
+            } catch let error as SystemError where error.isNoSpace || error.isDenied {
+                // Room may come, and so may a right: an immutable file, a device without the privilege to make it.
                 node.stall("\(error)")
                 _ = node.waitForStop(nanoseconds: 1_000_000_000)
             } catch let error as CatalogError {

@@ -1,3 +1,4 @@
+import WALApply
 import Synchronization
 import WALCapture
 import WALCatalog
@@ -108,6 +109,9 @@ extension ReplicaNode: ControlService {
                 bytes: progress.bytesRead.load(ordering: .relaxed), totalBytes: nil)
         }
         if let problem = state.problem { status.notes.append(problem) }
+        if let unset = unsetAttributes.summary {
+            status.notes.append("\(unset.count) extended attributes could not be set; the first: \(unset.first)")
+        }
         if ProcessFacts.effectiveUserID != 0 { status.notes.append("not run by root: owners are kept but not applied") }
         return status
     }

@@ -37,6 +37,7 @@ package final class ReplicaNode: Service {
     let settings: ReplicaSettings
     let logger: Logger
     let folder: StateFolder
+    let unsetAttributes = UnsetAttributes()
     let catalog: Catalog
     let logView: LogView
     package let progress = CaptureProgress()

@@ -14,6 +14,8 @@ import zlib
 MAX_BLOCK = 1 << 20
 MAX_SEGMENT = 48 << 20
 MAX_ENTRIES = 4_000_000
+MAX_ATTRIBUTES = 96 << 10
+KINDS = ("file", "directory", "symlink", "fifo", "characterDevice", "blockDevice")
 MAX_NAME = 255
 MAX_TARGET = 4095
 MAX_CHUNK = 256 << 10
@@ -170,13 +172,29 @@ def decode_name(reader):
 
 
 def decode_metadata(reader):
-    return {
-        "mode": f"{reader.varint(0o7777):04o}",
+    mode = reader.varint(0o17777)
+    metadata = {
+        "mode": f"{mode & 0o7777:04o}",
         "uid": reader.varint((1 << 32) - 1),
         "gid": reader.varint((1 << 32) - 1),
         "mtime_seconds": reader.svarint(),
         "mtime_nanoseconds": reader.varint(999_999_999),
     }
+    if mode & 0o10000:
+        metadata["attributes"] = decode_attributes(reader.take(reader.varint(MAX_ATTRIBUTES)))
+    return metadata
+
+
+def decode_attributes(data):
+    reader = Reader(data, "extended attributes")
+    attributes, last = {}, b""
+    while reader.offset < len(data):
+        name = reader.take(reader.varint(MAX_NAME))
+        require(name > last and 0 not in name, f"entry: attribute {name!r}")
+        attributes[escaped(name)] = escaped(reader.take(reader.varint(MAX_ATTRIBUTES)))
+        last = name
+    require(attributes, "entry: no attributes")
+    return attributes
 
 
 def decode_extent(reader, tag, sources):
@@ -223,8 +241,8 @@ def decode_file(reader):
 
 def decode_put(reader):
     number, kind = reader.object(), reader.u8()
-    require(1 <= kind <= 3, f"entry: kind {kind}")
-    entry = {"entry": "put", "object": number, "kind": ("file", "directory", "symlink")[kind - 1]}
+    require(1 <= kind <= 6, f"entry: kind {kind}")
+    entry = {"entry": "put", "object": number, "kind": KINDS[kind - 1]}
     entry |= decode_metadata(reader)
     if kind == 1:
         entry |= decode_file(reader)
@@ -232,6 +250,9 @@ def decode_put(reader):
         target = reader.take(reader.varint(MAX_TARGET))
         require(target and 0 not in target, "entry: target of a symlink")
         entry["target"] = escaped(target)
+    elif kind >= 5:
+        entry["major"] = reader.varint((1 << 32) - 1)
+        entry["minor"] = reader.varint((1 << 32) - 1)
     return entry
 
 
