@@ -49,6 +49,13 @@ package final class Capture {
     /// `ready` is called once, after the first scan.
     package func run(ready: () -> Void) throws {
         defer { progress.phase = .stopped }
+        do {
+            try runUntilStopped(ready)
+        } catch CaptureError.stopped {
+        }
+    }
+
+    private func runUntilStopped(_ ready: () -> Void) throws {
         try scan(phase: .scanning, since: Clock.monotonicNanoseconds())
         ready()
         while true {
@@ -220,9 +227,14 @@ package final class Capture {
         dirty.removeAll()
         try catalog.write { transaction in
             try reconciler.begin(transaction, since: since)
-            try reconciler.scan { try drainEvents() }
-            try finish()
+            do {
+                try reconciler.scan { try drainEvents() }
+                try finish()
+            } catch CaptureError.stopped {
+                guard reconciler.abandon() else { throw CaptureError.stopped }
+            }
         }
+        try progress.checkCancelled()
         takeBack()
         progress.watches.store(watcher.count, ordering: .relaxed)
         progress.watchLimitReached.store(watcher.reachedLimit, ordering: .relaxed)

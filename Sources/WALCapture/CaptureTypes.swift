@@ -55,6 +55,8 @@ package final class CaptureProgress: Sendable {
     }
 
     private let phaseValue = Atomic<Int>(0)
+    /// Somebody wants the end: a scan stops where it is.
+    package let isCancelled = Atomic<Bool>(false)
     package let namesSeen = Atomic<UInt64>(0)
     package let filesRead = Atomic<UInt64>(0)
     package let bytesRead = Atomic<UInt64>(0)
@@ -72,6 +74,11 @@ package final class CaptureProgress: Sendable {
     package var phase: Phase {
         get { Phase(rawValue: phaseValue.load(ordering: .relaxed)) ?? .starting }
         set { phaseValue.store(newValue.rawValue, ordering: .relaxed) }
+    }
+
+    /// Throws ``CaptureError/stopped`` when the end is wanted.
+    func checkCancelled() throws(CaptureError) {
+        if isCancelled.load(ordering: .relaxed) { throw .stopped }
     }
 
     package var problems: [String: String] { problemTexts.withLock { $0 } }

@@ -7,7 +7,11 @@ package final class ContentReader {
     /// Room for many blocks, so that the tail that is moved to the front is a small part of what was read.
     private static let bufferBytes = 4 << 20
 
-    package init() {
+    private let progress: CaptureProgress?
+
+    /// - Parameter progress: whose cancellation ends a file of any size in its midst.
+    package init(progress: CaptureProgress? = nil) {
+        self.progress = progress
         buffer = .allocate(byteCount: ContentReader.bufferBytes, alignment: 4096)
     }
 
@@ -52,6 +56,7 @@ package final class ContentReader {
         var held = 0
         var isEnd = false
         while true {
+            try progress?.checkCancelled()
             let room = UnsafeMutableRawBufferPointer(rebasing: buffer[held...])
             let wanted = Int(min(UInt64(room.count), end - offset))
             let count =

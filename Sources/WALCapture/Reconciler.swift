@@ -70,7 +70,7 @@ final class Reconciler {
         self.progress = progress
         self.sink = sink
         handles = TreeHandles(root: root)
-        content = ContentCapture(reader: ContentReader())
+        content = ContentCapture(reader: ContentReader(progress: progress))
     }
 
     /// `since` is when the wait for this batch began: what it finds by itself and cannot take counts as dirty from then.
@@ -88,8 +88,9 @@ final class Reconciler {
         isScan = false
         needsScan = false
         let known = try transaction.identity(of: .root)
-        isBaseline = known == nil
-        if isBaseline {
+        // Also where a first scan was cut off: what it has read is kept.
+        isBaseline = known == nil || transaction.state.position.seq == 0
+        if known == nil {
             // Attributes and all follow with the scan, which looks at the root first.
             try transaction.insert(
                 ObjectRow(id: .root, kind: .directory, metadata: rootStatus.metadata, identity: rootStatus.identity))
@@ -138,6 +139,14 @@ final class Reconciler {
             try emit()
         }
         catalog = nil
+    }
+
+    /// The scan is cut off. Of a first one all that was read so far stays in the catalog, and the next goes on there; of
+    /// any other nothing does, for what was not emitted must not be known. True when it is to be committed.
+    func abandon() -> Bool {
+        changes.removeAll()
+        catalog = nil
+        return isBaseline
     }
 
     /// What could not be taken: it changed while it was looked at.
@@ -208,6 +217,7 @@ final class Reconciler {
     private func listUnlisted(_ pause: () throws -> Void) throws {
         var count = 0
         while let object = unlisted.popLast() {
+            try progress.checkCancelled()
             try list(object)
             count += 1
             if count % 64 == 0 { try pause() }

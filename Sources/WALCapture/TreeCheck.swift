@@ -53,6 +53,7 @@ package struct TreeCheck {
         let device = try root.status().dev
         var waiting: [ObjectID] = [.root]
         while let object = waiting.popLast() {
+            try progress.checkCancelled()
             guard let directory = try handles.directory(object, catalog) else { continue }
             var entries = try directory.entries()
             entries.sort { $0.name < $1.name }

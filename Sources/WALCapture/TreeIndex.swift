@@ -7,10 +7,11 @@ import WALSystem
 /// get local numbers, which a reconcile replaces by the sender's.
 package struct TreeIndex {
     private let progress: CaptureProgress
-    private let reader = ContentReader()
+    private let reader: ContentReader
 
     package init(progress: CaptureProgress) {
         self.progress = progress
+        reader = ContentReader(progress: progress)
     }
 
     /// Fills the empty catalog from `root`. Everything is read: only content tells what content is. Sockets are
@@ -23,6 +24,7 @@ package struct TreeIndex {
         var next = ObjectID.firstLocal
         var waiting: [(ObjectID, Directory)] = [(.root, root)]
         while let (parent, directory) = waiting.popLast() {
+            try progress.checkCancelled()
             for entry in try directory.entries() {
                 if parent == .root, entry.name == Reconciler.reservedName { continue }
                 var status = try directory.status(of: entry.name)

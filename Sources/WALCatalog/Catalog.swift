@@ -1,4 +1,5 @@
 import GRDB
+import Glibc
 import WALFormat
 import WALSystem
 
@@ -28,6 +29,7 @@ package final class Catalog: Sendable {
                         PRAGMA synchronous = NORMAL;
                         PRAGMA cache_size = -32768;
                         PRAGMA temp_store = MEMORY;
+                        PRAGMA journal_size_limit = 16777216;
                         """)
             }
             pool = try DatabasePool(path: path, configuration: configuration)
@@ -70,6 +72,26 @@ package final class Catalog: Sendable {
         }
     }
 
+    /// A copy of what is there now, for whoever reads so long that a snapshot would keep the write-ahead file from ever
+    /// being checkpointed, or takes a connection from everybody else. It has no name: it is gone with the last use.
+    ///
+    /// - Parameter folder: where its bytes are while it lives.
+    package func copy(in folder: String) throws -> CatalogCopy {
+        let name = "\(folder)/\(temporaryName())"
+        defer { unlink(name) }
+        do {
+            var configuration = Configuration()
+            configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = OFF") }
+            let queue = try DatabaseQueue(path: name, configuration: configuration)
+            try pool.backup(to: queue)
+            // The copy says of itself that it has a write-ahead file, which would need the name.
+            try queue.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
+            return CatalogCopy(queue)
+        } catch let error as DatabaseError {
+            throw error.resultCode == .SQLITE_FULL ? CatalogError.full("\(error)") : .database("\(error)")
+        }
+    }
+
     package func state() throws -> CatalogState {
         try read { $0.state }
     }
@@ -77,6 +99,19 @@ package final class Catalog: Sendable {
     /// Closes all connections; waits for readers.
     package func close() throws {
         try pool.close()
+    }
+}
+
+/// See ``Catalog/copy(in:)``.
+package final class CatalogCopy: Sendable {
+    private let queue: DatabaseQueue
+
+    fileprivate init(_ queue: DatabaseQueue) {
+        self.queue = queue
+    }
+
+    package func read<T>(_ body: (CatalogTransaction) throws -> T) throws -> T {
+        try queue.read { try body(try CatalogTransaction($0)) }
     }
 }
 
@@ -90,7 +125,8 @@ enum Schema {
                         one INTEGER PRIMARY KEY CHECK (one = 1),
                         epoch INTEGER NOT NULL, seq INTEGER NOT NULL, chain BLOB NOT NULL,
                         digest BLOB NOT NULL, last_object INTEGER NOT NULL,
-                        objects INTEGER NOT NULL, bytes INTEGER NOT NULL, complete INTEGER NOT NULL, reconcile INTEGER NOT NULL
+                        objects INTEGER NOT NULL, bytes INTEGER NOT NULL, complete INTEGER NOT NULL, reconcile INTEGER NOT NULL,
+                        whole_epoch INTEGER NOT NULL, whole_seq INTEGER NOT NULL, whole_chain BLOB NOT NULL
                     );
                     CREATE TABLE objects (
                         id INTEGER PRIMARY KEY,

@@ -15,7 +15,10 @@ package final class CatalogTransaction {
         self.database = database
         let statement = try SQLStatement(
             database,
-            "SELECT epoch, seq, chain, digest, last_object, objects, bytes, complete, reconcile FROM state WHERE one = 1"
+            """
+            SELECT epoch, seq, chain, digest, last_object, objects, bytes, complete, reconcile,
+            whole_epoch, whole_seq, whole_chain FROM state WHERE one = 1
+            """
         )
         defer { statement.reset() }
         if try statement.step() {
@@ -24,7 +27,10 @@ package final class CatalogTransaction {
                     epoch: statement.unsigned(0), seq: statement.unsigned(1), chain: try statement.digest(2)),
                 treeDigest: try statement.digest(3), lastObject: statement.unsigned(4),
                 objectCount: statement.unsigned(5), contentBytes: statement.unsigned(6),
-                isComplete: statement.int(7) != 0, mustReconcile: statement.int(8) != 0)
+                isComplete: statement.int(7) != 0,
+                whole: Position(
+                    epoch: statement.unsigned(9), seq: statement.unsigned(10), chain: try statement.digest(11)),
+                mustReconcile: statement.int(8) != 0)
         } else {
             state = .empty
         }
@@ -32,8 +38,10 @@ package final class CatalogTransaction {
     }
 
     func saveState() throws {
+        if state.isComplete { state.whole = state.position }
         guard state != savedState else { return }
-        let statement = try self.statement("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        let statement = try self.statement(
+            "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         statement.bind(1, state.position.epoch)
         statement.bind(2, state.position.seq)
         statement.bind(3, state.position.chain)
@@ -43,6 +51,9 @@ package final class CatalogTransaction {
         statement.bind(7, state.contentBytes)
         statement.bind(8, state.isComplete ? Int64(1) : 0)
         statement.bind(9, state.mustReconcile ? Int64(1) : 0)
+        statement.bind(10, state.whole.epoch)
+        statement.bind(11, state.whole.seq)
+        statement.bind(12, state.whole.chain)
         try statement.run()
         savedState = state
     }

@@ -136,6 +136,8 @@ package struct CatalogState: Hashable, Sendable {
     package var contentBytes: UInt64
     /// The catalog describes the tree as of `position`. False from the start of a reconcile to its end.
     package var isComplete: Bool
+    /// The last position at which it did: what a replica may say that it has applied.
+    package var whole = Position.start
     /// Names were taken out because they are not in the tree any more: no segment fits before a reconcile brought them
     /// back.
     package var mustReconcile = false

@@ -106,9 +106,15 @@ package final class MirrorNode: Service {
         {
             status.treeDigest = header.treeDigest.description
         }
-        guard report.differences.isEmpty, report.isDigestRight, report.treeDigest == status.treeDigest else {
+        guard report.isComplete, report.differences.isEmpty, report.isDigestRight,
+            report.treeDigest == status.treeDigest
+        else {
             throw NodeError(
-                .notMet, "the mirror is not equal: \(report.differences.first?.path ?? "tree digest") differs")
+                .notMet,
+                "the mirror is not equal: "
+                    + (report.isComplete
+                        ? "\(report.differences.first?.path ?? "tree digest") differs"
+                        : "a file that changes all the time is not whole; try again"))
         }
         return Proof(source: status, mirror: report)
     }

@@ -60,6 +60,22 @@ package final class BoundedQueue<Element: Sendable>: Sendable {
         return added == true
     }
 
+    /// Adds, for whoever must not wait, as an event loop.
+    ///
+    /// - Returns: false when there is no room or the queue is closed; the element is not in it then.
+    package func putIfRoom(_ element: Element, cost: Int = 0) -> Bool {
+        let added = monitor.withLock { state in
+            guard !state.isClosed, state.count < maxCount, cost <= maxCost - min(state.cost, maxCost) else {
+                return false
+            }
+            state.incoming.append(Item(element: element, cost: cost))
+            state.cost += cost
+            return true
+        }
+        if added { monitor.signalAll() }
+        return added
+    }
+
     /// Waits for the next element.
     ///
     /// - Parameter timeoutNanoseconds: nil waits for ever.

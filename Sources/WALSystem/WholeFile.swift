@@ -55,3 +55,8 @@ package func temporaryName() -> Name {
     let random = randomBytes(16).flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }
     return Name(trusted: temporaryNamePrefix.withUTF8Buffer { Array($0) } + random)
 }
+
+extension Name {
+    /// Whether it is one of ``temporaryName()``: a leftover of a crash, for whoever owns the folder.
+    package var isTemporary: Bool { bytes.starts(with: temporaryNamePrefix.withUTF8Buffer { Array($0) }) }
+}

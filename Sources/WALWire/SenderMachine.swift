@@ -103,7 +103,9 @@ package struct SenderMachine: Sendable {
             // More than was sent opens no window for what comes later.
             consumedBytes = max(consumedBytes, min(ack.consumedBytes, sentBytes))
             return [.progress(ack)]
-        case (.syncing, .want(let requests)), (.streaming, .want(let requests)): return [.answer(requests)]
+        case (.syncing, .want(let requests)), (.streaming, .want(let requests)):
+            guard !requests.isEmpty else { return refuse(Refusal(.malformed, "a want of nothing")) }
+            return [.answer(requests)]
         case (_, .refuse(let refusal)):
             state = .closed
             return [.close("\(refusal.code): \(refusal.text)")]

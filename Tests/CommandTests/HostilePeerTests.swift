@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Testing
 import WALFormat
@@ -101,6 +102,63 @@ import WALTestKit
             // Each has a window of 16 MiB of the content, of which there are 200.
             let grown = primary.child.peakResidentBytes - before
             #expect(grown < 4 * 40 << 20, "\(grown) bytes more")
+        }
+    }
+
+    /// Replicas on lines that carry nothing hold up neither capture, nor clients, nor each other, nor the end.
+    @Test func deafReplicasHoldUpNobody() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let source = try world.folder("source")
+            for index in 0..<3 { try writeFile("\(source)/large-\(index)", random.bytes(12 << 20)) }
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            try primary.waitForState("streaming")
+            let zero = [UInt8](repeating: 0, count: 16)
+            for index in 0..<24 {
+                let peer = try world.peer(port)
+                peer.send(hello(role: 2, flags: 1, name: "deaf-\(index)", history: zero))
+            }
+            try until("24 replicas") { try primary.status()?.replicas.count == 24 }
+            // While they wait, the tree changes; nothing of that piles up beside the log.
+            for index in 0..<3_000 { try writeFile("\(source)/small-\(index % 100)", random.bytes(100)) }
+            try world.must("walctl", "mark", source, "--timeout", "10s")
+            let replica = try world.replica("replica", from: port)
+            try world.expectEqual(primary, port: port, [replica])
+            let walBytes = try FileManager.default.attributesOfItem(atPath: source + "/.wal/catalog.sqlite-wal")[.size]
+            #expect((walBytes as? Int ?? 0) < 24 << 20)
+            try replica.stop()
+            try primary.stop()
+            #expect(try FileManager.default.contentsOfDirectory(atPath: source + "/.wal/staging").isEmpty)
+        }
+    }
+
+    /// It asks for more than it may, while what it asked for has nowhere to go.
+    @Test func aFloodOfWantsEndsOneConnectionOnly() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let source = try world.folder("source")
+            for index in 0..<3 { try writeFile("\(source)/large-\(index)", random.bytes(12 << 20)) }
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            try primary.waitForState("streaming")
+            let peer = try world.peer(port)
+            peer.send(hello(role: 2, flags: 1, name: "flood", history: [UInt8](repeating: 0, count: 16)))
+            try until("the replica") { try primary.status()?.replicas.count == 1 }
+            // One block of object 2, as walship-protocol(7) has it.
+            let want = [1, 2, 0, 100] + random.bytes(16)
+            for _ in 0..<20_000 {
+                guard peer.send(header(length: UInt32(want.count), type: 11) + want) else { break }
+            }
+            try until("end of the connection") { peer.isClosed }
+            let empty = try world.peer(port)
+            empty.send(hello(role: 2, flags: 1, name: "empty", history: [UInt8](repeating: 0, count: 16)))
+            empty.send(header(length: 1, type: 11) + [0])
+            try until("end of the other connection") { empty.isClosed }
+            try world.must("walctl", "mark", source, "--timeout", "10s")
+            let replica = try world.replica("replica", from: port)
+            try world.expectEqual(primary, port: port, [replica])
+            for node in [replica, primary] { try node.stop() }
         }
     }
 

@@ -25,7 +25,9 @@ final class BulkSender: Sendable {
     private let node: PrimaryNode
     private let connection: Connection
     private let logger: Logger
-    private let jobs = BoundedQueue<Job>(maxCount: 1024)
+    /// More than a receiver within its window can ask for: a frame that is not full is asked only while little is under
+    /// way. The event loop puts, and it must not wait: the acknowledgements that make room come through it.
+    private let jobs = BoundedQueue<Job>(maxCount: 1024, maxCost: 2 * Limits.maxWantBlocks)
     private let credit = Monitor(Credit())
     /// On the event loop, with the bytes of what is written; returns what is in flight with them.
     private let sent: @Sendable (Int) -> UInt64
@@ -48,12 +50,15 @@ final class BulkSender: Sendable {
     }
 
     func sync(withContent: Bool) {
-        // The queue is larger than what a receiver within its window can ask for.
-        if !jobs.put(.sync(withContent: withContent)) { connection.closeFromOutside(reason: "too many requests") }
+        put(.sync(withContent: withContent), cost: 1)
     }
 
     func answer(_ requests: [BlockRequest]) {
-        if !jobs.put(.answer(requests)) { connection.closeFromOutside(reason: "too many requests") }
+        put(.answer(requests), cost: requests.count)
+    }
+
+    private func put(_ job: Job, cost: Int) {
+        if !jobs.putIfRoom(job, cost: cost) { connection.closeFromOutside(reason: "too many requests") }
     }
 
     func inFlight(_ bytes: UInt64) {
@@ -113,7 +118,8 @@ final class BulkSender: Sendable {
         while node.signal.ready.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == nil {
             if credit.withLock({ $0.isStopped }) { throw Stopped() }
         }
-        try node.catalog.read { catalog in
+        // The network takes as long as it likes, so nothing of the catalog may be held meanwhile.
+        try node.catalog.copy(in: node.folder.path + "/staging").read { catalog in
             let state = catalog.state
             let begin = SyncBegin(
                 position: state.position, treeDigest: state.treeDigest, lastObject: state.lastObject,
@@ -144,38 +150,52 @@ final class BulkSender: Sendable {
 
     // MARK: Blocks
 
-    private func sendBlocks(_ requests: [BlockRequest]) throws {
-        try node.catalog.read { try sendBlocks(requests, $0) }
-    }
+    /// Files that are open at once.
+    private static let openFiles = 64
 
     /// Answers in order. Whatever is not there, or not what was asked for, is gone.
-    private func sendBlocks(_ requests: [BlockRequest], _ catalog: CatalogTransaction) throws {
+    private func sendBlocks(_ requests: [BlockRequest]) throws {
         let handles = TreeHandles(root: node.root)
         var rest = requests[...]
-        while let first = rest.first {
-            let run = rest.prefix { $0.object == first.object }
-            rest = rest.dropFirst(run.count)
-            guard let file = try open(first.object, handles, catalog) else {
-                for request in run { try sendGone(request) }
+        while !rest.isEmpty {
+            var runs: [ArraySlice<BlockRequest>] = []
+            while let first = rest.first, runs.count < Self.openFiles {
+                let run = rest.prefix { $0.object == first.object }
+                runs.append(run)
+                rest = rest.dropFirst(run.count)
+            }
+            // Opened in one look at the catalog, which must not wait for the network.
+            var files = try node.catalog.read { catalog in
+                try runs.map { OpenFile(try open($0[$0.startIndex].object, handles, catalog)) }
+            }
+            for (index, run) in runs.enumerated() { try send(run, from: files[index]) }
+            files.removeAll()
+        }
+    }
+
+    private func sendBlocks(_ requests: [BlockRequest], _ catalog: CatalogTransaction) throws {
+        guard let first = requests.first else { return }
+        try send(requests[...], from: OpenFile(try open(first.object, TreeHandles(root: node.root), catalog)))
+    }
+
+    private func send(_ run: ArraySlice<BlockRequest>, from file: OpenFile) throws {
+        for request in run {
+            guard let bytes = try file.read(request), bytes.count == Int(request.block.length),
+                Digest(of: bytes) == request.block.digest
+            else {
+                try sendGone(request)
                 continue
             }
-            for request in run {
-                let bytes = try file.read(count: Int(request.block.length), at: request.offset)
-                guard bytes.count == Int(request.block.length), Digest(of: bytes) == request.block.digest else {
-                    try sendGone(request)
-                    continue
-                }
-                var answer = BlockAnswer(
-                    object: request.object, offset: request.offset, rawBytes: request.block.length, codec: .none,
-                    isGone: false, bytes: bytes)
-                if compresses, let small = bytes.withUnsafeBytes({ Deflate.compress($0, level: 1) }) {
-                    answer.codec = .zlib
-                    answer.bytes = small
-                }
-                try send(.block(answer), bytes: answer.bytes.count)
+            var answer = BlockAnswer(
+                object: request.object, offset: request.offset, rawBytes: request.block.length, codec: .none,
+                isGone: false, bytes: bytes)
+            if compresses, let small = bytes.withUnsafeBytes({ Deflate.compress($0, level: 1) }) {
+                answer.codec = .zlib
+                answer.bytes = small
             }
-            try file.close()
+            try send(.block(answer), bytes: answer.bytes.count)
         }
+        try file.close()
     }
 
     private func sendGone(_ request: BlockRequest) throws {
@@ -197,5 +217,22 @@ final class BulkSender: Sendable {
             }
         }
         return nil
+    }
+}
+
+/// A file that many may be opened of before the first is read; nil where there was none.
+private final class OpenFile {
+    private var file: File?
+
+    init(_ file: consuming File?) {
+        self.file = file
+    }
+
+    func read(_ request: BlockRequest) throws(SystemError) -> [UInt8]? {
+        try file?.read(count: Int(request.block.length), at: request.offset)
+    }
+
+    func close() throws(SystemError) {
+        try file.take()?.close()
     }
 }

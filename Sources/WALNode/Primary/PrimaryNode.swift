@@ -99,6 +99,10 @@ package final class PrimaryNode: Service {
                 "cut \(report.cutBytes) bytes of an unfinished segment from the log; a copy is in quarantine")
         }
         logView = writer.view
+        // Copies of the catalog that a crash left.
+        for entry in try folder.staging.entries() where entry.name.isTemporary {
+            try? folder.staging.unlink(entry.name)
+        }
         try Self.catchUp(catalog, with: writer, logger)
         self.writer = Mutex(writer)
         replicas = try ReplicaRegistry(folder: folder.directory)
@@ -112,7 +116,7 @@ package final class PrimaryNode: Service {
             // No catalog, but a log: object numbers go on after the last, and the tree is found anew.
             if let header = try log.view.header(at: log.end.seq) {
                 logger.notice("the catalog is missing: the tree is scanned anew, and replicas will reconcile")
-                try catalog.write { $0.state.lastObject = header.lastObject }
+                try catalog.write { $0.state.lastObject = max($0.state.lastObject, header.lastObject) }
             }
             return
         }
@@ -311,6 +315,7 @@ package final class PrimaryNode: Service {
         // Clients and replicas first, so that none waits for an answer that cannot come.
         for channel in channels { try? await channel.close() }
         signal.stopped.update { $0 = true }
+        progress.isCancelled.store(true, ordering: .relaxed)
         mailbox.stop()
         await finished.waitForCapture()
         do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }

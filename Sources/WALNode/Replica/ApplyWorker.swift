@@ -227,14 +227,15 @@ final class ApplyWorker {
         } else {
             try receiveListing(session, begin)
         }
-        try node.resetLog(to: begin.position)
+        try node.resetLog(to: try catalog.state())
         node.update {
             $0.isEmpty = false
             $0.needsSync = false
         }
         try settle()
         isDone = true
-        logger.info("tree is at \(begin.position.short)")
+        let lacking = try catalog.state().isComplete ? "" : ", but for blocks that the primary has no more"
+        logger.info("tree is at \(begin.position.short)\(lacking)")
         session.finished(begin.position)
     }
 

@@ -72,7 +72,8 @@ package final class ReplicaNode: Service {
         }
         file = Mutex(existing!)
         catalog = try Catalog(path: folder.catalogPath)
-        let position = try catalog.state().position
+        let known = try catalog.state()
+        let position = known.position
         let (writer, report) = try LogWriter.open(
             directory: folder.log, quarantine: folder.quarantine, history: try existing!.historyID,
             emptyAt: position, rollBytes: settings.retention.rollBytes)
@@ -86,10 +87,11 @@ package final class ReplicaNode: Service {
         var initial = ReplicaState()
         initial.received = writer.end
         initial.durable = writer.durableEnd
-        initial.applied = position
+        initial.applied = known.whole
         initial.incompleteFrontier = position.seq
+        initial.isIncomplete = position.seq > 0 && !known.isComplete && !known.mustReconcile
         // Which of these have content outside of the log is not looked up: it is known when they are applied.
-        if writer.end.seq > position.seq { initial.external = Array(position.seq + 1...writer.end.seq) }
+        if writer.end.seq > known.whole.seq { initial.external = Array(known.whole.seq + 1...writer.end.seq) }
         initial.isEmpty = position.seq == 0
         state = Monitor(initial)
         self.writer = Mutex(writer)
@@ -211,6 +213,9 @@ package final class ReplicaNode: Service {
                 update { if $0.phase == .scanning { $0.phase = .connecting } }
                 try runUntilDiverged(applying)
                 workerEnded(nil)
+            } catch CaptureError.stopped {
+                preparedSignal.continuation.finish()
+                workerEnded(nil)
             } catch {
                 preparedSignal.continuation.finish()
                 workerEnded(NodeError(error))
@@ -254,6 +259,7 @@ package final class ReplicaNode: Service {
 
     private func stop(_ channels: [any Channel]) async {
         for channel in channels { try? await channel.close() }
+        progress.isCancelled.store(true, ordering: .relaxed)
         dropLink("stopping")
         let checks = state.withLock { state in
             state.isStopping = true
@@ -377,7 +383,7 @@ package final class ReplicaNode: Service {
         logger.info("streaming from \(sender.node) at \(address)")
         update { state in
             if !state.isHalted {
-                state.phase = .streaming
+                state.phase = state.connectedPhase
                 state.problem = nil
             }
             state.primaryPosition = sender.position
@@ -477,7 +483,9 @@ package final class ReplicaNode: Service {
         }
     }
 
-    func resetLog(to position: Position) throws {
+    /// The log begins anew behind a sync that brought the tree to `known`.
+    func resetLog(to known: CatalogState) throws {
+        let position = known.position
         let result = Monitor<Result<Void, NodeError>?>(nil)
         let isQueued = logWorker.withLock { $0 }?.queue.put(
             .reset(position) { outcome in result.update { $0 = outcome } })
@@ -488,7 +496,8 @@ package final class ReplicaNode: Service {
         update { state in
             state.received = position
             state.durable = position
-            state.applied = position
+            // Blocks that were gone are no more durable than applied.
+            state.external = known.isComplete ? [] : [known.whole.seq + 1]
         }
     }
 
@@ -548,7 +557,7 @@ package final class ReplicaNode: Service {
     func recovered() {
         state.withLock { state in
             guard state.phase == .stalled else { return }
-            state.phase = state.link == nil ? .connecting : .streaming
+            state.phase = state.link == nil ? .connecting : state.connectedPhase
             state.problem = nil
         }
     }

@@ -49,6 +49,9 @@ struct ReplicaState: Sendable {
     var afterSession: (@Sendable () -> Void)?
     var checks: [CheckRequest] = []
 
+    /// While the connection stands and nothing is in the way.
+    var connectedPhase: Phase { isIncomplete ? .syncing : .streaming }
+
     /// All but what the connection itself knows: how much was taken off it.
     var ack: Ack {
         let limit = external.first.map { $0 - 1 } ?? .max
