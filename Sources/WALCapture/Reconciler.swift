@@ -54,6 +54,8 @@ final class Reconciler {
     /// Names in directories that are not where the catalog has them: their move is looked at first.
     var unlocated: [Glance] = []
     private var retries: [Glance] = []
+    /// Names of what is not replicated, for the count of them.
+    var special: Set<Place> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
     /// A directory could not be found for too long: only a scan can tell where it is.
@@ -209,6 +211,7 @@ final class Reconciler {
     /// Compares every directory's entries with the catalog. `pause` is called now and then.
     func scan(pause: () throws -> Void) throws {
         isScan = true
+        special.removeAll()
         try directory(.root)
         unlisted.append(.root)
         try listUnlisted(pause)

@@ -25,14 +25,16 @@ extension Reconciler {
                 progress.report(try path(of: place), "\(error)")
                 return true
             }
+            setSpecial(place, false)
             try removed(place)
             return true
         }
         guard let kind = status.kind, settings.capturesDevices || !kind.isDevice else {
-            progress.skippedSpecial.add(1, ordering: .relaxed)
+            setSpecial(place, true)
             try removed(place)
             return true
         }
+        setSpecial(place, false)
         if kind == .directory, status.identity == stateIdentity { return true }
         if isScan, status.isImmutable { progress.immutable.add(1, ordering: .relaxed) }
         // Something is mounted here. What it covers is not gone, so it is kept as it was known.
@@ -81,6 +83,16 @@ extension Reconciler {
         progress.report(
             try path(of: place),
             "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
+    }
+
+    /// Each is counted once, however often it is looked at.
+    private func setSpecial(_ place: Place, _ isSpecial: Bool) {
+        if isSpecial {
+            special.insert(place)
+        } else if special.isEmpty || special.remove(place) == nil {
+            return
+        }
+        progress.skippedSpecial.store(UInt64(special.count), ordering: .relaxed)
     }
 
     private func isDenied(_ object: ObjectID) throws -> Bool {

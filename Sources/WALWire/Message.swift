@@ -105,6 +105,7 @@ package struct Refusal: Hashable, Sendable, Error {
         case busy = 6
         case unauthorized = 7
         case malformed = 8
+        case damaged = 9
     }
 
     package var code: Code

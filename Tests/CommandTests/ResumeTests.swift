@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Testing
 import WALTestKit
@@ -23,6 +24,42 @@ import WALTestKit
             try replica.restart()
             try world.expectEqual(primary, port: port, [replica])
             #expect(proxy.down < 1 << 20, "\(proxy.down) bytes for 200,000 new ones")
+        }
+    }
+
+    /// Rot in the primary's log is found before it is applied, told, and no reason for a replica to stay behind.
+    @Test func aDamagedLogIsToldAndReplicasReconcile() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let source = try world.folder("source")
+            try writeFile(source + "/first", "first")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let replica = try world.replica("replica", from: port)
+            try world.catchUp(primary, [replica])
+            try replica.stop()
+            for index in 0..<5 {
+                try writeFile("\(source)/file-\(index)", random.bytes(30_000))
+                try world.must("walctl", "mark", source)
+            }
+            let log = try #require(
+                try FileManager.default.contentsOfDirectory(atPath: source + "/.wal/log").sorted().last)
+            let path = "\(source)/.wal/log/\(log)"
+            var bytes = try bytes(ofFile: path)
+            for index in bytes.count / 2..<bytes.count / 2 + 4 { bytes[index] ^= 0xFF }
+            // In place, as a disk does it.
+            let file = try #require(FileHandle(forUpdatingAtPath: path))
+            try file.seek(toOffset: UInt64(bytes.count / 2))
+            try file.write(contentsOf: Data(bytes[bytes.count / 2..<bytes.count / 2 + 4]))
+            try file.close()
+            try replica.restart()
+            try until("word of the damage") {
+                try #require(try primary.status()).notes.contains { $0.contains("reconcile with the tree") }
+            }
+            try writeFile(source + "/last", "last")
+            try world.expectEqual(primary, port: port, [replica])
+            #expect(primary.child.errors.contains("critical"))
+            for node in [primary, replica] { try node.stop() }
         }
     }
 

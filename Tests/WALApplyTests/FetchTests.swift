@@ -8,7 +8,7 @@ import WALTestKit
 import WALTreeKit
 
 /// Content that is not in the log: fetched, gone, interrupted, and brought by a later segment.
-@Suite(.timeLimit(.minutes(5))) struct FetchTests {
+@Suite(.timeLimit(.minutes(15))) struct FetchTests {
     private let primary: PrimaryTree
     private let replica: ReplicaTree
     private let blocks: PrimaryBlocks

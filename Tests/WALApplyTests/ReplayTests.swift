@@ -8,7 +8,7 @@ import WALTestKit
 import WALTreeKit
 
 /// A primary whose catalog fell behind its log goes on as if it had not.
-@Suite(.timeLimit(.minutes(5))) struct ReplayTests {
+@Suite(.timeLimit(.minutes(15))) struct ReplayTests {
     @Test(arguments: 0..<2) func catalogBehindTheLog(round: Int) throws {
         var random = SeededRandom()
         random.announce()

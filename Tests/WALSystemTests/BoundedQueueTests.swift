@@ -1,7 +1,7 @@
 import Testing
 import WALSystem
 
-@Suite(.timeLimit(.minutes(1))) struct BoundedQueueTests {
+@Suite(.timeLimit(.minutes(15))) struct BoundedQueueTests {
     @Test func orderIsKept() throws {
         let queue = BoundedQueue<Int>(maxCount: 7)
         let giver = try WorkerThread.start(name: "giver") {

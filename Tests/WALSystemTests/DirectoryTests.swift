@@ -124,7 +124,7 @@ import WALSystem
             #expect(try directory.status(of: "directory").kind == .directory)
             #expect(try directory.status(of: "symlink").kind == .symlink)
             #expect(try directory.status(of: "symlink").size == 7)
-            #expect(try directory.status(of: "fifo").kind == nil)
+            #expect(try directory.status(of: "fifo").kind == .fifo)
             #expect(try directory.status(of: "fifo").fileType == 0o010000)
             #expect(try directory.status().isMountRoot == false)
             #expect(try Directory.open(path: "/").status().isMountRoot)

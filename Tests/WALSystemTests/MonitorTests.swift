@@ -1,7 +1,7 @@
 import Testing
 import WALSystem
 
-@Suite(.timeLimit(.minutes(1))) struct MonitorTests {
+@Suite(.timeLimit(.minutes(15))) struct MonitorTests {
     @Test func incrementsOfManyThreadsAreNotLost() throws {
         let monitor = Monitor(0)
         let threads = try (0..<4).map { _ in

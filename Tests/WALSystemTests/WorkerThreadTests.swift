@@ -2,7 +2,7 @@ import Glibc
 import Testing
 import WALSystem
 
-@Suite(.timeLimit(.minutes(1))) struct WorkerThreadTests {
+@Suite(.timeLimit(.minutes(15))) struct WorkerThreadTests {
     @Test func joinWaitsForTheBody() throws {
         let gate = Monitor(false)
         let done = Monitor(false)

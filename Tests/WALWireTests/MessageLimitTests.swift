@@ -81,7 +81,7 @@ import WALWire
         expect(.value(what: "way of a welcome", UInt64(way)), .welcome, payload(welcome, [way], at: 0))
     }
 
-    @Test(arguments: [0, 9, 255] as [UInt8]) func refusalCode(code: UInt8) {
+    @Test(arguments: [0, 10, 255] as [UInt8]) func refusalCode(code: UInt8) {
         expect(
             .value(what: "code of a refusal", UInt64(code)), .refuse,
             payload(.refuse(Refusal(.busy, "x")), [code], at: 0))

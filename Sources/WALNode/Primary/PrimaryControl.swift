@@ -176,6 +176,9 @@ extension PrimaryNode: ControlService {
         if immutable > 0 {
             notes.append("\(immutable) objects are immutable or append-only; that flag is not replicated")
         }
+        if let damage = damage.withLock({ $0 }) {
+            notes.append("\(damage.text); replicas that need segment \(damage.seq) reconcile with the tree instead")
+        }
         if signal.isStalled { notes.append("no space for the log: free some on \(folder.path)") }
         return notes
     }

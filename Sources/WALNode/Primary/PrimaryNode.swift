@@ -47,6 +47,8 @@ package final class PrimaryNode: Service {
     let signal = LogSignal()
     let mailbox: CaptureMailbox
     package let progress = CaptureProgress()
+    /// The last segment of the log that is known not to be what was written, and what is wrong with it.
+    let damage = Mutex<(seq: UInt64, text: String)?>(nil)
     private let writer: Mutex<LogWriter?>
     private let network = Network()
     private let addresses = Mutex<[Address]>([])
@@ -149,9 +151,42 @@ package final class PrimaryNode: Service {
             position: logView.durableEnd)
     }
 
+    /// A replica got something else than it should have. Where that is what the log holds, no replica can come over it by
+    /// the log, and each reconciles with the tree instead, as when the log were pruned.
+    func checkLog(after seq: UInt64) {
+        _ = try? WorkerThread.start(name: "check") { [self] in
+            do {
+                var cursor = try logView.cursor(after: seq)
+                var bytes: UInt64 = 0
+                // As much as may have been under way, and the segment that goes beyond it.
+                while bytes <= UInt64(Limits.sendWindowBytes), let location = try cursor.next() {
+                    bytes += location.header.storedBytes
+                    do {
+                        _ = try location.read()
+                    } catch {
+                        noteDamage(location.header.seq, "\(error)")
+                        return
+                    }
+                }
+            } catch {
+                noteDamage(seq + 1, "\(error)")
+            }
+        }
+    }
+
+    private func noteDamage(_ seq: UInt64, _ text: String) {
+        let isNew = damage.withLock { damage in
+            guard damage.map({ $0.seq < seq }) ?? true else { return false }
+            damage = (seq, text)
+            return true
+        }
+        if isNew { logger.critical("\(text); replicas that need segment \(seq) reconcile with the tree instead") }
+    }
+
     /// What the log says of a replica's position.
     func standing(of position: Position) -> SenderMachine.Standing {
         let end = logView.durableEnd
+        if let damage = damage.withLock({ $0 }), position.seq < damage.seq { return .pruned }
         do {
             if try logView.holds(position) { return .held }
             if position.seq < logView.base.seq { return .pruned }

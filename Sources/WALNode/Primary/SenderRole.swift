@@ -22,6 +22,8 @@ final class SenderRole: PeerRole {
     private var skipping: UInt64 = 0
     private var fileHandle: (file: LogFile, handle: RegionHandle)?
     private var bulk: BulkSender?
+    /// The last segment that the replica has.
+    private var received: UInt64 = 0
     private var logger: Logger
     /// Called with the reason when the connection is over.
     private let ended: (@Sendable (String) -> Void)?
@@ -65,8 +67,12 @@ final class SenderRole: PeerRole {
                 return
             }
             logger[metadataKey: "replica"] = "\(hello.node)"
+            received = hello.position.seq
         }
-        if case .refuse(let refusal) = message { refused(refusal) }
+        if case .refuse(let refusal) = message {
+            refused(refusal)
+            if refusal.code == .damaged || refusal.code == .malformed { node.checkLog(after: received) }
+        }
         perform(
             machine.received(message, now: Clock.monotonicNanoseconds()) { position in
                 node.standing(of: position)
@@ -129,6 +135,7 @@ final class SenderRole: PeerRole {
     }
 
     private func progress(_ ack: Ack) {
+        received = ack.received
         bulk?.inFlight(machine.inFlightBytes)
         let isStreaming = machine.isStreaming
         update { entry in

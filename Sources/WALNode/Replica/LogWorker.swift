@@ -2,6 +2,7 @@ import Logging
 import WALFormat
 import WALLog
 import WALSystem
+import WALWire
 
 /// The replica's log thread: verifies segments, appends them, syncs a group at a time, acknowledges.
 ///
@@ -39,7 +40,9 @@ final class LogWorker: Sendable {
                 do throws(FormatError) {
                     group.append(try Segment(verifying: bytes))
                 } catch {
-                    node.dropLink("a segment came damaged: \(error)")
+                    let text = "segment \(node.ack().received + UInt64(group.count) + 1) came damaged: \(error)"
+                    node.link?.send(.refuse(Refusal(.damaged, text)))
+                    node.dropLink(text)
                     break
                 }
                 groupBytes += bytes.count
