@@ -52,6 +52,8 @@ struct Fold {
     var restamped: Set<ObjectID> = []
     /// What the batch dropped: others may have been told to copy from it.
     private(set) var dropped: [ObjectID: Known] = [:]
+    /// What those of them lacked that lacked blocks.
+    private var droppedMissing: [ObjectID: [MissingBlock]] = [:]
     /// Objects that got a second name.
     private(set) var linked: Set<ObjectID> = []
     private var before: [ObjectID: ObjectRow] = [:]
@@ -102,7 +104,10 @@ struct Fold {
             _ = try remember(object)
             try rememberPlaces(object)
             try catalog.drop(object)
-            try catalog.setMissing([], of: object)
+            if try catalog.isPending(object) {
+                droppedMissing[object] = try catalog.missingBlocks(of: object)
+                try catalog.setMissing([], of: object)
+            }
             tasks[object] = nil
             metadata.remove(object)
             newDirectories.remove(object)
@@ -190,7 +195,7 @@ struct Fold {
     /// The block table that the extents come to. It must have the digest that the entry states.
     private func table(of content: FileContent, raw: [UInt8], seq: UInt64) throws -> BlockTable {
         var table = BlockTable()
-        var sources: [Int: ObjectRow] = [:]
+        var sources: [Int: (row: ObjectRow, offsets: BlockOffsets)] = [:]
         for extent in content.extents {
             switch extent {
             case .data(let range):
@@ -200,11 +205,13 @@ struct Fold {
             case .fetch(let block): table.append(block)
             case .copy(let index, let offset, let length):
                 let source = content.sources[index]
-                if sources[index] == nil { sources[index] = try catalog.object(source.object) }
-                guard let row = sources[index], row.kind == .file, row.content == source.content else {
+                if sources[index] == nil, let row = try catalog.object(source.object), row.kind == .file {
+                    sources[index] = (row, BlockOffsets(row.blocks))
+                }
+                guard let (row, offsets) = sources[index], row.content == source.content else {
                     throw ApplyError.mismatch(seq: seq, "object \(source.object) is not what a copy expects")
                 }
-                guard table.append(from: row.blocks, offset: offset, length: length) else {
+                guard table.append(from: row.blocks, offsets, offset: offset, length: length) else {
                     throw ApplyError.mismatch(seq: seq, "a copy from object \(source.object) is not of whole blocks")
                 }
             }
@@ -233,7 +240,12 @@ struct Fold {
             let checked = old.identity == identity ? Occupant(old) : nil
             return Known(identity: identity, kind: old.kind, checked: checked)
         }
-        return try catalog.object(object).map { Known(identity: identity, kind: $0.kind, checked: Occupant($0)) }
+        return try catalog.occupant(object).map { Known(identity: identity, kind: $0.kind, checked: $0) }
+    }
+
+    /// What the object as ``known(_:)`` has it lacks.
+    func missingBlocks(of object: ObjectID) throws -> [MissingBlock] {
+        try droppedMissing[object] ?? catalog.missingBlocks(of: object)
     }
 
     private func rememberPlaces(_ object: ObjectID) throws {

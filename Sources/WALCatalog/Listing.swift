@@ -57,7 +57,7 @@ extension ChangeWriter {
         case .characterDevice, .blockDevice:
             device(row.id, row.kind, row.metadata, row.device ?? DeviceNumber(major: 0, minor: 0))
         case .file:
-            beginFile(row.id, row.metadata, sources: [])
+            beginFile(row.id, row.metadata)
             for index in 0..<row.blocks.count {
                 let block = row.blocks[index]
                 if block.isHole { hole(UInt64(block.length)) } else { fetch(block) }

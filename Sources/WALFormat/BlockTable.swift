@@ -80,21 +80,12 @@ package struct BlockTable: Hashable, Sendable {
 
     /// Appends the blocks of `source` that fill exactly `offset..<offset + length`; false, with nothing appended, when the
     /// range does not begin and end at blocks. A cut through a hole is no block either.
-    package mutating func append(from source: BlockTable, offset: UInt64, length: UInt64) -> Bool {
-        var start: UInt64 = 0
-        var index = 0
-        while index < source.count, start < offset {
-            start += UInt64(source[index].length)
-            index += 1
-        }
-        let first = index
-        var end = start
-        while index < source.count, end - offset < length {
-            end += UInt64(source[index].length)
-            index += 1
-        }
-        guard start == offset, end - offset == length else { return false }
-        bytes.append(contentsOf: source.bytes[first * Self.entryBytes..<index * Self.entryBytes])
+    package mutating func append(
+        from source: BlockTable, _ offsets: BlockOffsets, offset: UInt64, length: UInt64
+    ) -> Bool {
+        let (end, overflow) = offset.addingReportingOverflow(length)
+        guard !overflow, let first = offsets.block(at: offset), let last = offsets.block(at: end) else { return false }
+        bytes.append(contentsOf: source.bytes[first * Self.entryBytes..<last * Self.entryBytes])
         return true
     }
 

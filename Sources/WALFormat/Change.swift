@@ -37,7 +37,8 @@ package struct FileContent: Hashable, Sendable {
     package var size: UInt64
     /// Digest of the resulting block table: what the extents must come to.
     package var digest: Digest
-    /// Content that `copy` extents read, as it was before the segment.
+    /// Content that `copy` extents read, in the order in which they first do: what its object has when the entry's turn
+    /// comes.
     package var sources: [ContentSource]
     package var extents: [Extent]
 
@@ -94,4 +95,6 @@ package enum ExtentTag: UInt8 {
     case hole = 2
     case copy = 3
     case fetch = 4
+    /// A copy from a source that no extent of the file named before.
+    case copyFirst = 5
 }

@@ -52,11 +52,8 @@ package struct ChangeReader {
     }
 
     private mutating func content() throws(FormatError) -> FileContent {
-        let sourceCount = try reader.count("sources of a file", limit: reader.remaining / (1 + Digest.byteCount))
+        // Every source takes bytes of the body, so there are never more of them than somebody sent.
         var sources: [ContentSource] = []
-        for _ in 0..<sourceCount {
-            sources.append(ContentSource(object: try object(), content: try reader.digest()))
-        }
         var extents: [Extent] = []
         var total: UInt64 = 0
         var blocks: UInt64 = 0
@@ -67,7 +64,7 @@ package struct ChangeReader {
             guard extents.count < Limits.maxExtents else {
                 throw .limit("extents of a file", value: UInt64(extents.count) + 1, limit: UInt64(Limits.maxExtents))
             }
-            let (extent, length) = try self.extent(tag, sourceCount: sourceCount)
+            let (extent, length) = try self.extent(tag, &sources)
             let (sum, overflow) = total.addingReportingOverflow(length)
             guard !overflow, sum <= UInt64(Int64.max), length > 0 else {
                 throw .value(what: "length of an extent", length)
@@ -86,7 +83,9 @@ package struct ChangeReader {
         return FileContent(size: size, digest: try reader.digest(), sources: sources, extents: extents)
     }
 
-    private mutating func extent(_ tag: ExtentTag, sourceCount: Int) throws(FormatError) -> (Extent, UInt64) {
+    private mutating func extent(
+        _ tag: ExtentTag, _ sources: inout [ContentSource]
+    ) throws(FormatError) -> (Extent, UInt64) {
         switch tag {
         case .end: return (.hole(0), 0)
         case .data:
@@ -99,19 +98,24 @@ package struct ChangeReader {
             return (.hole(length), length)
         case .copy:
             let source = try reader.varint()
-            guard source < UInt64(sourceCount) else { throw .value(what: "source of a copy", source) }
-            let offset = try reader.varint()
-            let length = try reader.varint()
-            guard !offset.addingReportingOverflow(length).overflow else {
-                throw .value(what: "offset of a copy", offset)
-            }
-            return (.copy(source: Int(source), offset: offset, length: length), length)
+            guard source < UInt64(sources.count) else { throw .value(what: "source of a copy", source) }
+            return try copy(from: Int(source))
+        case .copyFirst:
+            sources.append(ContentSource(object: try object(), content: try reader.digest()))
+            return try copy(from: sources.count - 1)
         case .fetch:
             let length = try reader.count("bytes of a block", limit: Limits.maxChunkBytes)
             let digest = try reader.digest()
             guard digest != .zero else { throw .value(what: "digest of a block", 0) }
             return (.fetch(ContentBlock(length: UInt32(length), digest: digest)), UInt64(length))
         }
+    }
+
+    private mutating func copy(from source: Int) throws(FormatError) -> (Extent, UInt64) {
+        let offset = try reader.varint()
+        let length = try reader.varint()
+        guard !offset.addingReportingOverflow(length).overflow else { throw .value(what: "offset of a copy", offset) }
+        return (.copy(source: source, offset: offset, length: length), length)
     }
 
     private mutating func metadata() throws(FormatError) -> Metadata {

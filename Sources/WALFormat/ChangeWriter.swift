@@ -5,6 +5,8 @@ package struct ChangeWriter {
     package private(set) var entryCount: UInt32 = 0
     /// Blocks whose bytes are not in the entries.
     package private(set) var fetchCount = 0
+    /// Numbers of the sources that extents of the file at hand named.
+    private var sources: [ContentSource: Int] = [:]
 
     package struct Mark {
         let bytes: Int
@@ -81,15 +83,11 @@ package struct ChangeWriter {
     }
 
     /// A file's entry: this, then its extents in order, then ``endFile(size:digest:)``.
-    package mutating func beginFile(_ object: ObjectID, _ metadata: Metadata, sources: [ContentSource]) {
+    package mutating func beginFile(_ object: ObjectID, _ metadata: Metadata) {
         begin(.put, object)
         body.integer(Kind.file.rawValue)
         append(metadata)
-        body.varint(sources.count)
-        for source in sources {
-            body.varint(source.object)
-            body.digest(source.content)
-        }
+        sources.removeAll(keepingCapacity: true)
     }
 
     package mutating func data(_ bytes: UnsafeRawBufferPointer) {
@@ -103,9 +101,18 @@ package struct ChangeWriter {
         body.varint(length)
     }
 
-    package mutating func copy(source: Int, offset: UInt64, length: UInt64) {
-        body.integer(ExtentTag.copy.rawValue)
-        body.varint(source)
+    /// A source is told in full where the file copies from it for the first time: which ones there are is known only
+    /// when the file was read.
+    package mutating func copy(from source: ContentSource, offset: UInt64, length: UInt64) {
+        if let number = sources[source] {
+            body.integer(ExtentTag.copy.rawValue)
+            body.varint(number)
+        } else {
+            sources[source] = sources.count
+            body.integer(ExtentTag.copyFirst.rawValue)
+            body.varint(source.object)
+            body.digest(source.content)
+        }
         body.varint(offset)
         body.varint(length)
     }

@@ -212,31 +212,34 @@ enum BadSegments {
         entry(
             "name-beyond-limit", [4, 1] + varint(256) + [UInt8](repeating: 0x61, count: 256),
             .limit("bytes of a name", value: 256, limit: 255)),
-        entry("sources-beyond-rest", file + [3] + digest + digest, .limit("sources of a file", value: 3, limit: 1)),
-        entry("extent-tag-unknown", file + [0, 5], .value(what: "extent's tag", 5)),
-        entry("extent-empty", file + [0, 2, 0, 0, 0] + digest, .value(what: "length of an extent", 0)),
+        entry("extent-tag-unknown", file + [6], .value(what: "extent's tag", 6)),
+        entry("extent-empty", file + [2, 0, 0, 0] + digest, .value(what: "length of an extent", 0)),
         entry(
-            "data-beyond-limit", file + [0, 1] + varint(262_145),
+            "data-beyond-limit", file + [1] + varint(262_145),
             .limit("bytes of a block", value: 262_145, limit: 262_144)),
-        entry("data-truncated", file + [0, 1, 9, 1, 2, 3], .truncated(what: "entries", needed: 9, available: 3)),
+        entry("data-truncated", file + [1, 9, 1, 2, 3], .truncated(what: "entries", needed: 9, available: 3)),
         entry(
-            "hole-beyond-limit", file + [0, 2] + varint(1 << 52 + 1) + [0] + varint(1 << 52 + 1) + digest,
+            "hole-beyond-limit", file + [2] + varint(1 << 52 + 1) + [0] + varint(1 << 52 + 1) + digest,
             .limit("blocks of a file", value: 1 << 22 + 1, limit: 1 << 22)),
         entry(
-            "extents-overflow", file + [0, 2] + varint(1 << 63) + [0] + varint(1 << 63) + digest,
+            "extents-overflow", file + [2] + varint(1 << 63) + [0] + varint(1 << 63) + digest,
             .value(what: "length of an extent", 1 << 63)),
         entry(
-            "copy-source-out-of-range", file + [1, 2] + digest + [3, 1, 0, 5, 0, 5] + digest,
+            "copy-source-out-of-range", file + [5, 2] + digest + [0, 5, 3, 1, 0, 5, 0, 10] + digest,
             .value(what: "source of a copy", 1)),
+        entry("copy-source-untold", file + [3, 0, 0, 5, 0, 5] + digest, .value(what: "source of a copy", 0)),
         entry(
-            "copy-offset-overflow", file + [1, 2] + digest + [3, 0] + varint(.max) + [1, 0, 1] + digest,
+            "copy-source-truncated", file + [5, 2, 1, 2, 3], .truncated(what: "entries", needed: 16, available: 3)),
+        entry("copy-source-zero", file + [5, 0] + digest + [0, 5], .value(what: "number of an object", 0)),
+        entry(
+            "copy-offset-overflow", file + [5, 2] + digest + varint(.max) + [1, 0, 1] + digest,
             .value(what: "offset of a copy", .max)),
         entry(
-            "fetch-without-digest", file + [0, 4, 9] + zero + [0, 9] + digest, .value(what: "digest of a block", 0)),
+            "fetch-without-digest", file + [4, 9] + zero + [0, 9] + digest, .value(what: "digest of a block", 0)),
         entry(
-            "fetch-beyond-limit", file + [0, 4] + varint(262_145) + digest,
+            "fetch-beyond-limit", file + [4] + varint(262_145) + digest,
             .limit("bytes of a block", value: 262_145, limit: 262_144)),
-        entry("extents-differ-from-size", file + [0, 2, 9, 0, 10] + digest, .value(what: "size of a file", 10)),
+        entry("extents-differ-from-size", file + [2, 9, 0, 10] + digest, .value(what: "size of a file", 10)),
         entry("varint-overlong", [5, 0x81, 0x00], .value(what: "entries: variable integer", 1)),
         entry(
             "varint-too-large", [5] + [UInt8](repeating: 0xFF, count: 9) + [0x02],

@@ -5,8 +5,8 @@ import WALFormat
     @Test func tagsAreThoseOfTheFormat() {
         #expect((0...255).compactMap { EntryTag(rawValue: $0) } == [.put, .metadata, .bind, .unbind, .drop])
         #expect([EntryTag.put, .metadata, .bind, .unbind, .drop].map(\.rawValue) == [1, 2, 3, 4, 5])
-        #expect((0...255).compactMap { ExtentTag(rawValue: $0) } == [.end, .data, .hole, .copy, .fetch])
-        #expect([ExtentTag.end, .data, .hole, .copy, .fetch].map(\.rawValue) == [0, 1, 2, 3, 4])
+        #expect((0...255).compactMap { ExtentTag(rawValue: $0) } == [.end, .data, .hole, .copy, .fetch, .copyFirst])
+        #expect([ExtentTag.end, .data, .hole, .copy, .fetch, .copyFirst].map(\.rawValue) == [0, 1, 2, 3, 4, 5])
     }
 
     @Test func bodyHasItsKind() {

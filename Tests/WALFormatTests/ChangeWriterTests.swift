@@ -29,18 +29,35 @@ import WALTestKit
 
     @Test func file() {
         var writer = ChangeWriter()
-        writer.beginFile(2, metadata, sources: [ContentSource(object: 7, content: digest)])
+        let source = ContentSource(object: 7, content: digest)
+        writer.beginFile(2, metadata)
         data.withUnsafeBytes { writer.data($0) }
         writer.hole(256)
-        writer.copy(source: 0, offset: 5, length: 128)
+        writer.copy(from: source, offset: 5, length: 128)
+        writer.copy(from: source, offset: 133, length: 1)
         writer.fetch(ContentBlock(length: 200, digest: digest))
-        writer.endFile(size: 586, digest: digest)
+        writer.endFile(size: 587, digest: digest)
         let expected: [[UInt8]] = [
-            [1, 2, 1], metadataBytes, [1, 7], digestBytes, [1, 2, 0xAA, 0xBB], [2, 0x80, 0x02],
-            [3, 0, 5, 0x80, 0x01], [4, 0xC8, 0x01], digestBytes, [0, 0xCA, 0x04], digestBytes,
+            [1, 2, 1], metadataBytes, [1, 2, 0xAA, 0xBB], [2, 0x80, 0x02], [5, 7], digestBytes,
+            [5, 0x80, 0x01], [3, 0, 0x85, 0x01, 1], [4, 0xC8, 0x01], digestBytes, [0, 0xCB, 0x04], digestBytes,
         ]
         #expect(writer.body.bytes == Array(expected.joined()))
         #expect(writer.entryCount == 1)
+    }
+
+    /// The numbers of sources are a file's own, also after one that was taken back.
+    @Test func everyFileTellsItsSources() {
+        let source = ContentSource(object: 7, content: digest)
+        var writer = ChangeWriter()
+        let mark = writer.mark
+        writer.beginFile(2, metadata)
+        writer.copy(from: source, offset: 0, length: 1)
+        writer.rollback(to: mark)
+        writer.beginFile(3, metadata)
+        writer.copy(from: source, offset: 0, length: 1)
+        writer.endFile(size: 1, digest: digest)
+        let expected: [[UInt8]] = [[1, 3, 1], metadataBytes, [5, 7], digestBytes, [0, 1], [0, 1], digestBytes]
+        #expect(writer.body.bytes == Array(expected.joined()))
     }
 
     @Test func rollbackTakesBackWholeEntries() {
@@ -49,7 +66,7 @@ import WALTestKit
         writer.drop(1)
         let mark = writer.mark
         let before = writer.body.bytes
-        writer.beginFile(2, metadata, sources: [])
+        writer.beginFile(2, metadata)
         data.withUnsafeBytes { writer.data($0) }
         writer.rollback(to: mark)
         #expect(writer.body.bytes == before)

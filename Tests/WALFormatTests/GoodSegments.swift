@@ -144,23 +144,24 @@ private struct HistoryDraft {
         table.append(ContentBlock(length: UInt32(patch.count), digest: Digest(of: patch)))
         for index in 2..<5 { table.append(dump.table[index]) }
         let source = ContentSource(object: 6, content: dump.content)
-        writer.beginFile(6, metadata(0o640), sources: [source])
-        writer.copy(source: 0, offset: 0, length: 262_144)
+        writer.beginFile(6, metadata(0o640))
+        writer.copy(from: source, offset: 0, length: 262_144)
         patch.withUnsafeBytes { writer.data($0) }
-        writer.copy(source: 0, offset: 2 * 262_144, length: 2 * 262_144 + 100_000)
+        writer.copy(from: source, offset: 2 * 262_144, length: 2 * 262_144 + 100_000)
         writer.endFile(size: table.size, digest: table.digest)
 
         var other = BlockTable()
         other.append(tree.objects[4]!.table[0])
         other.appendHole(3 << 30 + 4096)
-        other.append(dump.table[1])
+        other.append(table[0])
         other.append(ContentBlock(length: UInt32(last.count), digest: Digest(of: last)))
         other.append(absent)
-        writer.beginFile(
-            7, metadata(0o644), sources: [ContentSource(object: 4, content: tree.objects[4]!.content), source])
-        writer.copy(source: 0, offset: 0, length: 13)
+        writer.beginFile(7, metadata(0o644))
+        writer.copy(
+            from: ContentSource(object: 4, content: tree.objects[4]!.content), offset: 0, length: 13)
         writer.hole(3 << 30 + 4096)
-        writer.copy(source: 1, offset: 262_144, length: 262_144)
+        // The version that the entry before this one made.
+        writer.copy(from: ContentSource(object: 6, content: table.digest), offset: 0, length: 262_144)
         last.withUnsafeBytes { writer.data($0) }
         writer.fetch(absent)
         writer.endFile(size: other.size, digest: other.digest)
@@ -185,7 +186,7 @@ extension ChangeWriter {
     /// A file whose blocks are all in the log.
     fileprivate mutating func file(_ object: ObjectID, _ metadata: Metadata, _ blocks: [[UInt8]]) {
         var table = BlockTable()
-        beginFile(object, metadata, sources: [])
+        beginFile(object, metadata)
         for block in blocks {
             block.withUnsafeBytes { data($0) }
             table.append(ContentBlock(length: UInt32(block.count), digest: Digest(of: block)))

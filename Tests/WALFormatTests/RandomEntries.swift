@@ -57,10 +57,8 @@ struct RandomEntries {
 
     private mutating func appendFile(_ object: ObjectID, _ random: inout SeededRandom) {
         let metadata = RandomEntries.metadata(&random)
-        let sources = (0..<random.int(in: 0...3)).map { _ in
-            ContentSource(object: RandomEntries.object(&random), content: RandomEntries.digest(&random))
-        }
-        writer.beginFile(object, metadata, sources: sources)
+        var sources: [ContentSource] = []
+        writer.beginFile(object, metadata)
         var extents: [Extent] = []
         var size: UInt64 = 0
         for _ in 0..<random.int(in: 0...6) {
@@ -75,11 +73,15 @@ struct RandomEntries {
                 writer.hole(length)
                 extents.append(.hole(length))
                 size += length
-            case 2 where !sources.isEmpty:
-                let source = random.int(in: 0..<sources.count)
+            case 2:
+                let source = random.int(in: 0...sources.count)
+                if source == sources.count {
+                    sources.append(
+                        ContentSource(object: RandomEntries.object(&random), content: RandomEntries.digest(&random)))
+                }
                 let offset = random.anyUInt64() >> 1
                 let length = (random.next() >> UInt64(random.int(in: 20...63))) + 1
-                writer.copy(source: source, offset: offset, length: length)
+                writer.copy(from: sources[source], offset: offset, length: length)
                 extents.append(.copy(source: source, offset: offset, length: length))
                 size += length
             default:
@@ -143,12 +145,13 @@ extension ChangeWriter {
         case .put(let object, let metadata, .fifo): fifo(object, metadata)
         case .put(let object, let metadata, .device(let kind, let number)): device(object, kind, metadata, number)
         case .put(let object, let metadata, .file(let content)):
-            beginFile(object, metadata, sources: content.sources)
+            beginFile(object, metadata)
             for extent in content.extents {
                 switch extent {
                 case .data(let range): body.withUnsafeBytes { data(UnsafeRawBufferPointer(rebasing: $0[range])) }
                 case .hole(let length): hole(length)
-                case .copy(let source, let offset, let length): copy(source: source, offset: offset, length: length)
+                case .copy(let source, let offset, let length):
+                    copy(from: content.sources[source], offset: offset, length: length)
                 case .fetch(let block): fetch(block)
                 }
             }

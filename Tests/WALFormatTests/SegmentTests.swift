@@ -53,7 +53,7 @@ import WALTestKit
     /// A body of exactly `length` bytes, of one file's data.
     private func filled(_ length: Int) -> ChangeWriter {
         var writer = ChangeWriter()
-        writer.beginFile(2, Metadata(mode: 0, uid: 0, gid: 0, mtime: .zero), sources: [])
+        writer.beginFile(2, Metadata(mode: 0, uid: 0, gid: 0, mtime: .zero))
         // The end is 1 byte of tag, 4 of size and 16 of digest, once there are 2 MiB; drops fill what it leaves over.
         var size: UInt64 = 0
         let block = [UInt8](repeating: 0x5A, count: Limits.maxChunkBytes)
@@ -152,7 +152,7 @@ import WALTestKit
 
     private func threeBlocks() throws -> Segment {
         var writer = ChangeWriter()
-        writer.beginFile(2, Metadata(mode: 0, uid: 0, gid: 0, mtime: .zero), sources: [])
+        writer.beginFile(2, Metadata(mode: 0, uid: 0, gid: 0, mtime: .zero))
         var random = SeededRandom(seed: 3)
         for _ in 0..<9 {
             // Mostly zeros: each block has some hundred bytes, and few are alike.

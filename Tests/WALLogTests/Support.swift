@@ -94,7 +94,7 @@ struct SegmentSource {
         let metadata = Metadata(mode: 0o600, uid: 0, gid: 0, mtime: .zero)
         for start in stride(from: 0, to: bytes.count, by: Limits.maxChunkBytes) {
             let part = Array(bytes[start..<min(bytes.count, start + Limits.maxChunkBytes)])
-            changes.beginFile(UInt64(start) + 2, metadata, sources: [])
+            changes.beginFile(UInt64(start) + 2, metadata)
             part.withUnsafeBytes { changes.data($0) }
             let block = ContentBlock(length: UInt32(part.count), digest: Digest(of: part))
             changes.endFile(size: UInt64(part.count), digest: BlockTable.digest(ofSingle: block))

@@ -62,7 +62,7 @@ enum SmallLog {
         var writer = ChangeWriter()
         let data = [UInt8](repeating: fill, count: Limits.maxChunkBytes)
         var table = BlockTable()
-        writer.beginFile(4, metadata, sources: [])
+        writer.beginFile(4, metadata)
         for _ in 0..<(count - 1) * (Limits.maxBlockBytes / Limits.maxChunkBytes) {
             data.withUnsafeBytes { writer.data($0) }
             table.append(ContentBlock(length: UInt32(data.count), digest: Digest(of: data)))
@@ -77,7 +77,7 @@ enum SmallLog {
         var table = BlockTable()
         table.append(ContentBlock(length: UInt32(count), digest: Digest(of: data)))
         var writer = ChangeWriter()
-        writer.beginFile(5, metadata, sources: [])
+        writer.beginFile(5, metadata)
         data.withUnsafeBytes { writer.data($0) }
         writer.endFile(size: table.size, digest: table.digest)
         return writer

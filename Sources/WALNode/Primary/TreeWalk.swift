@@ -89,7 +89,7 @@ struct TreeWalk {
         }
         guard count == Int(row.size) else { return false }
         let mark = batch.entries.mark
-        batch.entries.beginFile(row.id, row.metadata, sources: [])
+        batch.entries.beginFile(row.id, row.metadata)
         var offset = 0
         for index in 0..<row.blocks.count {
             let block = row.blocks[index]

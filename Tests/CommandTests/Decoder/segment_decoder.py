@@ -205,9 +205,15 @@ def decode_extent(reader, tag, sources):
         return {"extent": "data", "raw_offset": offset, "length": length, "crc32": f"{crc:08x}"}
     if tag == 2:
         return {"extent": "hole", "length": reader.varint()}
-    if tag == 3:
-        source, offset, length = reader.varint(), reader.varint(), reader.varint()
-        require(source < len(sources), f"entry: source {source}")
+    if tag in (3, 5):
+        if tag == 3:
+            source = reader.varint()
+            require(source < len(sources), f"entry: source {source}")
+        else:
+            source = len(sources)
+            number = reader.object()
+            sources.append({"object": number, "content": reader.digest()})
+        offset, length = reader.varint(), reader.varint()
         require(offset + length < 1 << 64, f"entry: offset {offset} of a copy")
         return {"extent": "copy", "source": source, "offset": offset, "length": length}
     if tag == 4:
@@ -218,11 +224,7 @@ def decode_extent(reader, tag, sources):
 
 
 def decode_file(reader):
-    left = len(reader.data) - reader.offset
     sources = []
-    for _ in range(reader.varint(left // 17)):
-        number = reader.object()
-        sources.append({"object": number, "content": reader.digest()})
     extents = []
     total = blocks = 0
     while tag := reader.u8():
