@@ -10,12 +10,17 @@ import WALSystem
 /// what a first sync of an hour reads from.
 package final class Catalog: Sendable {
     private let pool: DatabasePool
+    private let indexesBlocks: Bool
     package let path: String
 
     /// Creates the database when it is not there. `path` is text because SQLite takes it so. Whoever only reads changes
     /// nothing and is in nobody's way, also where a daemon is just starting.
-    package init(path: String, readOnly: Bool = false) throws(CatalogError) {
+    ///
+    /// `indexesBlocks`: files are found by the blocks that they hold. A catalog that was without is brought to that here,
+    /// and one that has no use for it any more loses it.
+    package init(path: String, readOnly: Bool = false, indexesBlocks: Bool = false) throws(CatalogError) {
         self.path = path
+        self.indexesBlocks = indexesBlocks
         do {
             var configuration = Configuration()
             configuration.readonly = readOnly
@@ -33,7 +38,10 @@ package final class Catalog: Sendable {
                         """)
             }
             pool = try DatabasePool(path: path, configuration: configuration)
-            if !readOnly { try Schema.migrator.migrate(pool) }
+            if !readOnly {
+                try Schema.migrator.migrate(pool)
+                try CatalogTransaction.prepareIndex(pool, isKept: indexesBlocks)
+            }
         } catch {
             throw .database("\(path): \(error)")
         }
@@ -56,8 +64,9 @@ package final class Catalog: Sendable {
             defer { if durably { try? database.execute(sql: "PRAGMA synchronous = NORMAL") } }
             var result: T?
             try database.inTransaction(.immediate) {
-                let transaction = try CatalogTransaction(database)
+                let transaction = try CatalogTransaction(database, indexesBlocks: indexesBlocks)
                 result = try body(transaction)
+                try transaction.writeIndex()
                 try transaction.saveState()
                 return .commit
             }
@@ -68,7 +77,7 @@ package final class Catalog: Sendable {
     /// Runs `body` on one consistent snapshot.
     package func read<T>(_ body: (CatalogTransaction) throws -> T) throws -> T {
         try pool.read { database in
-            try body(try CatalogTransaction(database))
+            try body(try CatalogTransaction(database, indexesBlocks: indexesBlocks))
         }
     }
 

@@ -10,9 +10,13 @@ package final class CatalogTransaction {
     private var statements: [String: SQLStatement] = [:]
     private var savedState: CatalogState
     package var state: CatalogState
+    let indexesBlocks: Bool
+    /// Entries of the index that are to be put (true) or to be taken out.
+    var waitingIndex: [IndexEntry: Bool] = [:]
 
-    init(_ database: Database) throws {
+    init(_ database: Database, indexesBlocks: Bool) throws {
         self.database = database
+        self.indexesBlocks = indexesBlocks
         let statement = try SQLStatement(
             database,
             """
@@ -125,12 +129,19 @@ package final class CatalogTransaction {
 
     /// Puts a new object or replaces the one with this number.
     package func put(_ row: ObjectRow) throws {
-        if let old = try object(row.id) { try forget(old, replacedBy: row) }
-        try insert(row)
+        let old = try object(row.id)
+        if let old { try forget(old, replacedBy: row) }
+        try write(row)
+        try reindex(from: old, to: row)
     }
 
     /// Puts an object whose number is not in the catalog yet.
     package func insert(_ row: ObjectRow) throws {
+        try write(row)
+        try reindex(from: nil, to: row)
+    }
+
+    private func write(_ row: ObjectRow) throws {
         let statement = try self.statement(
             "INSERT OR REPLACE INTO objects (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         statement.bind(1, row.id)
@@ -164,6 +175,7 @@ package final class CatalogTransaction {
     package func drop(_ id: ObjectID) throws {
         guard let old = try object(id) else { return }
         try forget(old, replacedBy: nil)
+        try reindex(from: old, to: nil)
         let statement = try self.statement("DELETE FROM objects WHERE id = ?")
         statement.bind(1, id)
         try statement.run()
@@ -192,6 +204,23 @@ package final class CatalogTransaction {
         statement.bind(1, id)
         guard try statement.step() else { return nil }
         return FileIdentity(ino: statement.unsigned(0), birthNanos: statement.int(1))
+    }
+
+    /// How the object is seen in the tree, without its blocks.
+    package func occupant(_ id: ObjectID) throws -> Occupant? {
+        let statement = try self.statement(
+            "SELECT kind, ino, birth, mtime, mtime_ns, size FROM objects WHERE id = ?")
+        defer { statement.reset() }
+        statement.bind(1, id)
+        guard try statement.step() else { return nil }
+        guard let kind = Kind(rawValue: UInt8(truncatingIfNeeded: statement.int(0))) else {
+            throw CatalogError.damaged("kind of an object")
+        }
+        return Occupant(
+            object: id, kind: kind,
+            identity: FileIdentity(ino: statement.unsigned(1), birthNanos: statement.int(2)),
+            mtime: Timestamp(seconds: statement.int(3), nanoseconds: UInt32(truncatingIfNeeded: statement.int(4))),
+            size: statement.unsigned(5))
     }
 
     /// The object that is this inode, if the catalog knows it.
@@ -373,6 +402,7 @@ package final class CatalogTransaction {
         try database.execute(
             sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM blocks; DELETE FROM missing;"
                 + " DELETE FROM stale; DELETE FROM journal;")
+        try makeIndex()
         state = .empty
     }
 

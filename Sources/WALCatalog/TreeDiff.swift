@@ -132,15 +132,17 @@ extension CatalogTransaction {
     /// Gives objects other numbers. The new ones must not be in use.
     package func renumber(by map: [ObjectID: ObjectID]) throws {
         let object = try statement("UPDATE objects SET id = ? WHERE id = ?")
+        let blocks = try statement("UPDATE blocks SET object = ? WHERE object = ?")
         let name = try statement("UPDATE names SET object = ? WHERE object = ?")
         let parent = try statement("UPDATE names SET parent = ? WHERE parent = ?")
         for (old, new) in map {
-            for update in [object, name, parent] {
+            for update in [object, blocks, name, parent] {
                 update.bind(1, new)
                 update.bind(2, old)
                 try update.run()
             }
         }
         state.treeDigest = try recomputedDigest()
+        try makeIndex()
     }
 }

@@ -92,7 +92,7 @@ package final class PrimaryNode: Service {
             file = made
         }
         history = try file.historyID
-        catalog = try Catalog(path: folder.catalogPath)
+        catalog = try Catalog(path: folder.catalogPath, indexesBlocks: true)
         let (writer, report) = try LogWriter.open(
             directory: folder.log, quarantine: folder.quarantine, history: history,
             emptyAt: try catalog.state().position, rollBytes: settings.retention.rollBytes)
