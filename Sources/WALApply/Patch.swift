@@ -10,22 +10,48 @@ struct Patch {
         var range: Range<Int>
     }
 
+    /// A piece of known content that comes from elsewhere: another file, or another place of this one.
+    struct Loan {
+        var offset: UInt64
+        var source: ObjectID
+        /// Bytes from the start of the source.
+        var from: UInt64
+        var count: Int
+    }
+
     var size: UInt64
     var parts: [Part]
+    /// What is to be read, and made parts, before the patch is whole.
+    var loans: [Loan] = []
+
+    /// A patch is written twice, so it must be far smaller than the file, which would be written once.
+    private static let minFileToLoans: UInt64 = 8
+    /// They are held in memory.
+    private static let maxLoanBytes: UInt64 = 16 << 20
 
     /// nil when the new version is not the old one with some ranges replaced.
     init?(_ content: FileContent, of before: ObjectRow) {
-        guard content.sources.allSatisfy({ $0.object == before.id }) else { return nil }
         size = content.size
         parts = []
         var offset: UInt64 = 0
+        var lent: UInt64 = 0
         for extent in content.extents {
             switch extent {
             case .data(let range):
                 parts.append(Part(offset: offset, range: range))
                 offset += UInt64(range.count)
-            case .copy(_, let from, let length):
-                guard from == offset else { return nil }
+            case .copy(let source, let from, let length):
+                let object = content.sources[source].object
+                if object != before.id || from != offset {
+                    lent += length
+                    guard lent <= min(Self.maxLoanBytes, size / Self.minFileToLoans) else { return nil }
+                    for start in stride(from: 0, to: length, by: Limits.maxChunkBytes) {
+                        loans.append(
+                            Loan(
+                                offset: offset + start, source: object, from: from + start,
+                                count: min(Int(length - start), Limits.maxChunkBytes)))
+                    }
+                }
                 offset += length
             // Holes and content that is yet to come are for a new file, which can wait unseen until it is whole.
             case .hole, .fetch: return nil

@@ -11,15 +11,15 @@ final class Stager {
     static let patchBytes: UInt64 = 4 << 20
 
     let disk: DiskTree
-    private let staging: Directory
-    private let bodies: [[UInt8]]
+    let staging: Directory
+    let bodies: [[UInt8]]
     private let blocks: (any BlockSource)?
-    private let metadata: MetadataWriter
+    let metadata: MetadataWriter
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
     private let fault: (() throws -> Void)?
     private let writeback: Writeback
-    private(set) var patches: [(object: ObjectID, patch: Name)] = []
+    var patches: [(object: ObjectID, patch: Name)] = []
     /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
     private(set) var drifted: Set<ObjectID> = []
     private var stagedDirectories: Set<ObjectID> = []
@@ -189,7 +189,7 @@ final class Stager {
     }
 
     /// A fresh file; what a batch that did not come to its end left under the name is removed.
-    private static func create(
+    static func create(
         _ directory: Directory, _ name: Name, permissions: UInt16 = 0o600
     ) throws(SystemError) -> File {
         do {
@@ -387,7 +387,7 @@ final class Stager {
             }
             return
         }
-        for missing in try fold.catalog.missingBlocks(of: source) {
+        for missing in try fold.missingBlocks(of: source) {
             guard missing.offset >= from, missing.offset < from + length else { continue }
             wanted.missing.append(
                 MissingBlock(object: task.row.id, offset: missing.offset - from + offset, block: missing.block))
@@ -398,67 +398,24 @@ final class Stager {
     private func copyRange(
         _ source: ObjectID, _ from: UInt64, _ length: UInt64, to file: borrowing File, _ offset: UInt64, _ fold: Fold
     ) throws -> Bool {
-        guard let known = try fold.known(source), let place = try disk.locate(source, identity: known.identity) else {
-            return false
-        }
-        let opened = try place.directory.openFile(place.name)
-        let status = try opened.status()
-        var copied: UInt64 = 0
-        if status.identity == known.identity, known.checked?.isEdited(status) != true {
-            copied = try file.copyRange(from: opened, sourceOffset: from, to: offset, length: length)
-        }
+        guard let opened = try openSource(source, fold) else { return false }
+        let copied = try file.copyRange(from: opened, sourceOffset: from, to: offset, length: length)
         try opened.close()
         return copied == length
     }
 
-    // MARK: Large files that change in part
-
-    /// Stages a large file as its changes only; false when it is to be written anew.
-    private func stagePart(_ task: Fold.Task, _ content: FileContent, _ fold: Fold) throws -> Bool {
-        guard content.size >= Self.patchBytes, let before = task.before, let patch = Patch(content, of: before),
-            try !fold.catalog.isPending(before.id),
-            // Only the version that is in the tree can be patched, and only where nobody edited it.
-            let known = try fold.known(before.id), let checked = known.checked, known.identity == before.identity,
-            let place = try disk.locate(before.id, identity: known.identity), place.directory !== staging,
-            try !checked.isEdited(place.directory.status(of: place.name))
-        else { return false }
-        let file = try place.directory.openFile(place.name)
-        let trimmed = try patch.trimmed(to: file, bodies[task.set])
-        if try !stageClone(task, trimmed, of: file, fold) { try stagePatch(task, trimmed) }
-        try file.close()
-        return true
-    }
-
-    /// On a file system with reflinks the new version is a clone with the changed blocks written over it: as cheap as a
-    /// patch, and published whole. False where there are none.
-    private func stageClone(
-        _ task: Fold.Task, _ patch: Patch, of source: borrowing File, _ fold: Fold
-    ) throws -> Bool {
-        let unfinished = DiskTree.name(.unfinished, task.row.id)
-        let target = try Self.create(staging, unfinished)
-        guard try target.cloneAll(from: source) else {
-            try target.close()
-            try staging.unlink(unfinished)
-            return false
+    /// nil when it is not there, or not as it should be.
+    func openSource(_ source: ObjectID, _ fold: Fold) throws -> File? {
+        guard let known = try fold.known(source), let place = try disk.locate(source, identity: known.identity) else {
+            return nil
         }
-        try target.truncate(to: patch.size)
-        for part in patch.parts {
-            try bodies[task.set].withBytes { bytes throws(SystemError) in
-                try target.write(UnsafeRawBufferPointer(rebasing: bytes[part.range]), at: part.offset)
-            }
+        let opened = try place.directory.openFile(place.name)
+        let status = try opened.status()
+        guard status.identity == known.identity, known.checked?.isEdited(status) != true else {
+            try opened.close()
+            return nil
         }
-        let identity = try metadata.finish(target, task.row.metadata)
-        try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
-        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, task.row.id))
-        return true
-    }
-
-    private func stagePatch(_ task: Fold.Task, _ patch: Patch) throws {
-        let name = temporaryName()
-        let file = try staging.createFile(name)
-        try file.write(patch.encoded(bodies[task.set]), at: 0)
-        try file.close()
-        patches.append((task.row.id, name))
+        return opened
     }
 }
 

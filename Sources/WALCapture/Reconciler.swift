@@ -53,6 +53,10 @@ final class Reconciler {
     var written: Set<ObjectID> = []
     /// Names in directories that are not where the catalog has them: their move is looked at first.
     var unlocated: [Glance] = []
+    /// Files whose last version others may be about to copy from: they are read when everything else was looked at. Who
+    /// copies a file and empties it, as log rotation does, would otherwise have all of it sent again.
+    var deferred: [Glance] = []
+    private(set) var takesDeferred = false
     private var retries: [Glance] = []
     /// Names of what is not replicated, for the count of them.
     var special: Set<Place> = []
@@ -87,6 +91,8 @@ final class Reconciler {
         followUps.removeAll()
         written.removeAll()
         unlocated.removeAll()
+        deferred.removeAll()
+        takesDeferred = false
         isScan = false
         needsScan = false
         let known = try transaction.identity(of: .root)
@@ -125,6 +131,7 @@ final class Reconciler {
             try listUnlisted {}
             rounds += 1
         }
+        try lookAtDeferred()
         for glance in unlocated {
             if glance.isOverdue { needsScan = true }
             retries.append(glance)
@@ -149,6 +156,16 @@ final class Reconciler {
         changes.removeAll()
         catalog = nil
         return isBaseline
+    }
+
+    private func lookAtDeferred() throws {
+        takesDeferred = true
+        for glance in deferred {
+            try name(glance)
+            try emitIfFull()
+        }
+        deferred.removeAll()
+        try listUnlisted {}
     }
 
     /// What could not be taken: it changed while it was looked at.

@@ -35,8 +35,9 @@ extension Reconciler {
         let result: ContentCapture.Result
         do {
             result = try content.write(
-                file, status: first, object: object, known: [old, before].compactMap { $0 },
-                maxInlineBytes: maxInlineBytes, to: &changes)
+                file, status: first, object: object,
+                known: copySources(of: object, first, old: old, before: before), maxInlineBytes: maxInlineBytes,
+                to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
             progress.report(try path(of: glance.place), "\(error)")
@@ -74,14 +75,23 @@ extension Reconciler {
         if let old, old.content == result.digest {
             changes.rollback(to: mark)
             if old.metadata != first.metadata { changes.metadata(object, first.metadata) }
-        } else if result.size >= 4096, let twin = try catalog.find(content: result.digest) {
+        } else if result.size >= 4096, result.newBytes > 0, let twin = try catalog.find(content: result.digest) {
             changes.rollback(to: mark)
-            let source = ContentSource(object: twin, content: result.digest)
-            changes.beginFile(object, first.metadata, sources: [source])
-            changes.copy(source: 0, offset: 0, length: result.size)
+            changes.beginFile(object, first.metadata)
+            changes.copy(
+                from: ContentSource(object: twin, content: result.digest), offset: 0, length: result.size)
             changes.endFile(size: result.size, digest: result.digest)
         }
         try catalog.put(row)
         return true
+    }
+
+    /// Nothing is looked for in a first scan, of which nothing is sent.
+    private func copySources(
+        of object: ObjectID, _ status: FileStatus, old: ObjectRow?, before: ObjectRow?
+    ) -> CopySources {
+        if isBaseline { return CopySources(of: object, old: nil, before: nil, catalog: nil) }
+        let isIndexed = status.size >= CatalogTransaction.minIndexedBytes
+        return CopySources(of: object, old: old, before: before, catalog: isIndexed ? catalog : nil)
     }
 }

@@ -189,6 +189,10 @@ extension Reconciler {
                 try update(row, status)
                 return true
             }
+            if row.size >= CatalogTransaction.minIndexedBytes, !takesDeferred {
+                deferred.append(glance)
+                return true
+            }
             return try file(glance, status, directory, row.id, old: row)
         }
     }

@@ -42,10 +42,12 @@ import WALTreeKit
             }
         }
         #expect(try primary.catalog.state().position == primary.sink.end)
+        #expect(try primary.catalog.read { try $0.isIndexRight() }, "\(random.reproduce)")
         let end = primary.sink.end.seq
         try primary.start()
         try primary.mark()
         #expect(try primary.check().map(\.path) == [], "\(random.reproduce)")
+        #expect(try primary.catalog.read { try $0.isIndexRight() }, "\(random.reproduce)")
         let made = try primary.changes(after: end).compactMap {
             if case .put(let object, _, _) = $0 { object } else { nil }
         }

@@ -93,7 +93,7 @@ package final class PrimaryTree {
         statePath = scratch.path + "/state"
         try Files.makeDirectory(path)
         try Files.makeDirectory(statePath, mode: 0o700)
-        catalog = try Catalog(path: statePath + "/catalog.sqlite")
+        catalog = try Catalog(path: statePath + "/catalog.sqlite", indexesBlocks: true)
         // Nothing is captured but by a mark, so that a test says what is looked at together.
         settings.settleNanoseconds = 60_000_000_000
         settings.maxDelayNanoseconds = 60_000_000_000
@@ -179,7 +179,7 @@ package final class PrimaryTree {
     package func reopenCatalog(_ between: () throws -> Void = {}) throws {
         try catalog.close()
         try between()
-        catalog = try Catalog(path: catalogPath)
+        catalog = try Catalog(path: catalogPath, indexesBlocks: true)
     }
 
     /// The changes of the segments behind `seq`.

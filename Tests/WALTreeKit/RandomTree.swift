@@ -30,7 +30,8 @@ package struct RandomTree {
             renameOver
         case exchange, chain, cycle, invert, link, link2, symlink, replaceKind, mode, owner, time, touchBack
         case save, saveWithBackup, makePath, moveIn, moveOut, sparse, hole, empty, oddName, manyEntries, copy, copyTree
-        case rewriteSame, big, patchBig, growBig, swapDirectories, rotate, replaceDirectory, linkAcross, moveClosed
+        case rewriteSame, big, patchBig, growBig, copyBig, spliceBig, emptyBig
+        case swapDirectories, rotate, replaceDirectory, linkAcross, moveClosed
         case attribute, attribute2, removeAttribute, accessList, fifo, device, punch, mapped
     }
 
@@ -198,6 +199,22 @@ package struct RandomTree {
             } else {
                 try Files.truncate(path, to: (4 << 20) + random.int(in: 0..<100_000))
             }
+        case .copyBig:
+            let path = try file(atLeast: 4 << 20, below: 7 << 20)
+            let copy = try newPath()
+            try Files.write(copy, try Files.read(path))
+            let edited = random.once(in: 2) ? path : copy
+            try Files.patch(edited, at: random.int(in: 0..<4_000_000), random.bytes(random.int(in: 1...5000)))
+            if random.once(in: 3) { try Files.remove(path) }
+        case .spliceBig:
+            let bytes = try Files.read(try file(atLeast: 4 << 20, below: 7 << 20))
+            let more = try Files.read(try file(atLeast: 1 << 20, below: 7 << 20))
+            let target = random.once(in: 2) ? try newPath() : try file(atLeast: 1 << 20, below: 7 << 20)
+            try Files.write(target, bytes[..<3_000_000] + more.suffix(random.int(in: 0...2_000_000)))
+        case .emptyBig:
+            let path = try file(atLeast: 4 << 20, below: 7 << 20)
+            try Files.write(try newPath(), try Files.read(path))
+            try Files.truncate(path, to: random.int(in: 0...100_000))
         case .swapDirectories: try Files.exchange(try directory(orRoot: false), try directory(orRoot: false))
         case .rotate: try rotate()
         case .moveClosed:

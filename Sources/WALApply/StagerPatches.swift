@@ -1,0 +1,73 @@
+import WALCatalog
+import WALFormat
+import WALSystem
+
+/// Large files that change in part.
+extension Stager {
+    /// Stages a large file as its changes only; false when it is to be written anew.
+    func stagePart(_ task: Fold.Task, _ content: FileContent, _ fold: Fold) throws -> Bool {
+        guard content.size >= Self.patchBytes, let before = task.before, let patch = Patch(content, of: before),
+            try !fold.catalog.isPending(before.id),
+            // Only the version that is in the tree can be patched, and only where nobody edited it.
+            let known = try fold.known(before.id), let checked = known.checked, known.identity == before.identity,
+            let place = try disk.locate(before.id, identity: known.identity), place.directory !== staging,
+            try !checked.isEdited(place.directory.status(of: place.name))
+        else { return false }
+        var body = bodies[task.set]
+        guard let whole = try takeLoans(patch, &body, fold) else { return false }
+        let file = try place.directory.openFile(place.name)
+        let trimmed = try whole.trimmed(to: file, body)
+        if try !stageClone(task, trimmed, body, of: file, fold) { try stagePatch(task, trimmed, body) }
+        try file.close()
+        return true
+    }
+
+    /// The patch with its loans as parts, whose bytes are appended to `body`; nil when some are not to be had here.
+    private func takeLoans(_ patch: Patch, _ body: inout [UInt8], _ fold: Fold) throws -> Patch? {
+        var whole = patch
+        whole.loans.removeAll()
+        for loan in patch.loans {
+            guard try fold.missingBlocks(of: loan.source).isEmpty, let file = try openSource(loan.source, fold) else {
+                return nil
+            }
+            let bytes = try file.read(count: loan.count, at: loan.from)
+            try file.close()
+            guard bytes.count == loan.count else { return nil }
+            whole.parts.append(Patch.Part(offset: loan.offset, range: body.count..<body.count + bytes.count))
+            body += bytes
+        }
+        return whole
+    }
+
+    /// On a file system with reflinks the new version is a clone with the changed blocks written over it: as cheap as a
+    /// patch, and published whole. False where there are none.
+    private func stageClone(
+        _ task: Fold.Task, _ patch: Patch, _ body: [UInt8], of source: borrowing File, _ fold: Fold
+    ) throws -> Bool {
+        let unfinished = DiskTree.name(.unfinished, task.row.id)
+        let target = try Self.create(staging, unfinished)
+        guard try target.cloneAll(from: source) else {
+            try target.close()
+            try staging.unlink(unfinished)
+            return false
+        }
+        try target.truncate(to: patch.size)
+        for part in patch.parts {
+            try body.withBytes { bytes throws(SystemError) in
+                try target.write(UnsafeRawBufferPointer(rebasing: bytes[part.range]), at: part.offset)
+            }
+        }
+        let identity = try metadata.finish(target, task.row.metadata)
+        try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
+        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, task.row.id))
+        return true
+    }
+
+    private func stagePatch(_ task: Fold.Task, _ patch: Patch, _ body: [UInt8]) throws {
+        let name = temporaryName()
+        let file = try staging.createFile(name)
+        try file.write(patch.encoded(body), at: 0)
+        try file.close()
+        patches.append((task.row.id, name))
+    }
+}
