@@ -120,7 +120,7 @@ package final class CatalogCopy: Sendable {
     }
 
     package func read<T>(_ body: (CatalogTransaction) throws -> T) throws -> T {
-        try queue.read { try body(try CatalogTransaction($0)) }
+        try queue.read { try body(try CatalogTransaction($0, indexesBlocks: false)) }
     }
 }
 

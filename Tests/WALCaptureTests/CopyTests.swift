@@ -130,6 +130,20 @@ import WALTreeKit
         #expect(content.sources.count == 1 && content.extents.count <= 2, "\(content.extents)")
     }
 
+    /// A file that says the same twice: each time what follows is taken from where it follows.
+    @Test mutating func runsGoOnThroughWhatIsTwiceInAFile() throws {
+        let twice = random.bytes(1 << 20)
+        let content = twice + random.bytes(1 << 20) + twice + random.bytes(1 << 20)
+        try Files.write(path("twice"), content)
+        try primary.mark()
+        let seq = primary.sink.end.seq
+        try Files.write(path("copy"), [1] + content)
+        try primary.mark()
+        let extents = try #require(try contents(after: seq).first).extents
+        #expect(extents.count { if case .copy = $0 { true } else { false } } == 1, "\(extents)")
+        #expect(extents.count <= 3)
+    }
+
     /// What is put back where it was leaves everything else where it is: a replica has but one place to write.
     @Test mutating func whatStaysInPlaceIsItsOwn() throws {
         try Files.write(path("backup"), original)
