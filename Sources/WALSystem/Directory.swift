@@ -124,6 +124,12 @@ package final class Directory: Sendable {
         try check(cl_syncfs(descriptor), "syncfs", describe(descriptor))
     }
 
+    /// Takes the directory's lock, or returns false when another open handle has it, flock(2). It is given back when this
+    /// handle is closed, also by the death of the process. Advisory, and it writes nothing.
+    package func lockExclusive() throws(SystemError) -> Bool {
+        try check(cl_lock_exclusive(descriptor), "flock", describe(descriptor)) == 1
+    }
+
     /// fstatvfs(3) of the file system that holds this directory.
     package func space() throws(SystemError) -> FilesystemSpace {
         var raw = cl_space()

@@ -37,6 +37,32 @@ package enum ProcessFacts {
     /// inherits from the one that started it.
     package static func peakResidentBytes() -> UInt64 { statusKilobytes("VmHWM:") * 1024 }
 
+    /// The process that holds the lock of a file or directory, flock(2), by `/proc/locks` of proc(5). Nil when there is
+    /// none, and where the kernel does not tell: the holder is in another container, or the file system shows other
+    /// numbers there than to statx(2) (btrfs).
+    package static func lockHolder(of status: FileStatus) -> Int32? {
+        readProc("/proc/locks", limit: 4 << 20).flatMap { lockHolder(inLocks: $0, dev: status.dev, ino: status.ino) }
+    }
+
+    /// `1: FLOCK  ADVISORY  WRITE 4711 08:01:131089 0 EOF`; who only waits for a lock has an arrow before FLOCK.
+    static func lockHolder(inLocks text: [UInt8], dev: UInt64, ino: UInt64) -> Int32? {
+        for line in String(decoding: text, as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count >= 6, words[1] == "FLOCK", let pid = Int32(words[4]), pid > 0 else { continue }
+            let file = words[5].split(separator: ":")
+            guard file.count == 3, let major = UInt32(file[0], radix: 16), let minor = UInt32(file[1], radix: 16),
+                UInt64(file[2]) == ino, deviceNumber(UInt64(major), UInt64(minor)) == dev
+            else { continue }
+            return pid
+        }
+        return nil
+    }
+
+    /// makedev(3), which is a macro that Swift does not import.
+    private static func deviceNumber(_ major: UInt64, _ minor: UInt64) -> UInt64 {
+        (major & 0xFFF) << 8 | (major & ~0xFFF) << 32 | (minor & 0xFF) | (minor & ~0xFF) << 12
+    }
+
     /// Raises the soft limit of open descriptors to the hard one, setrlimit(2).
     ///
     /// - Returns: the limit from now on.
@@ -55,10 +81,10 @@ package enum ProcessFacts {
     }
 
     /// Files in `/proc` have no size, so they are read to the end.
-    private static func readProc(_ path: String) -> [UInt8]? {
+    private static func readProc(_ path: String, limit: Int = 16 << 10) -> [UInt8]? {
         let descriptor = cl_open_proc(path)
         guard descriptor >= 0 else { return nil }
         let file = File(descriptor: descriptor)
-        return try? file.read(count: 16 << 10, at: 0)
+        return try? file.read(count: limit, at: 0)
     }
 }

@@ -99,6 +99,40 @@ import Testing
         }
     }
 
+    /// Also with a state folder of its own: the tree is what is held.
+    @Test func aSecondProcessIsRefusedWhateverItsStateFolder() throws {
+        try withWorld { world in
+            let (primary, replica, _) = try pair(world)
+            for node in [primary, replica] {
+                for (program, arguments) in [
+                    ("walship", ["--state", "\(world.path)/state-1"]),
+                    ("walrecv", ["--state", "\(world.path)/state-2", "--adopt", "--from", "127.0.0.1:1"]),
+                    ("walctl", []),
+                ] {
+                    let command =
+                        program == "walctl" ? ["mirror", node.folder, "\(world.path)/copy"] : [node.folder] + arguments
+                    let outcome = try world.run(program, command, seconds: 20)
+                    #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome)")
+                    for text in ["\(node.folder) is in use by", node.program, "(pid \(node.child.pid))"] {
+                        #expect(outcome.errors.contains(text), "\(outcome)")
+                    }
+                }
+                #expect(try node.status() != nil)
+            }
+            let made = try FileManager.default.contentsOfDirectory(atPath: world.path)
+            #expect(!made.contains { $0.hasPrefix("state-") || $0 == "copy" }, "\(made)")
+            // Who has gone, however, holds nothing.
+            try replica.crash()
+            let next = try Node(
+                world, "walrecv", replica.folder,
+                ["--state", "\(world.path)/state-3", "--adopt", "--from", "127.0.0.1:1"])
+            try until("control socket") {
+                FileManager.default.fileExists(atPath: "\(world.path)/state-3/control.sock")
+            }
+            #expect(next.child.isRunning)
+        }
+    }
+
     @Test func aWrongCommandLineIsOneLine() throws {
         try withWorld { world in
             _ = try world.folder("source")

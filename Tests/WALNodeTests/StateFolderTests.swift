@@ -37,6 +37,21 @@ import WALSystem
         }
     }
 
+    @Test func refusesASecondHolderOfTheRootWithAnotherFolder() throws {
+        try withRoot { root in
+            let first = try open(root)
+            let other = root + "-state"
+            #expect {
+                try open(root, state: other)
+            } throws: { error in
+                "\(error)".contains("(pid \(ProcessFacts.processID)), with another state folder")
+                    && "\(error)".contains(root)
+            }
+            #expect(!FileManager.default.fileExists(atPath: other))
+            withExtendedLifetime(first) {}
+        }
+    }
+
     @Test func leavesNothingBehindWhenRefused() throws {
         try withRoot { root in
             struct No: Error {}

@@ -18,6 +18,17 @@ import WALSystem
         #expect(ProcessFacts.processName(1 << 23) == nil)
     }
 
+    @Test func tellsWhoHoldsALock() throws {
+        try withScratch { scratch, path in
+            let status = try scratch.status()
+            #expect(ProcessFacts.lockHolder(of: status) == nil)
+            #expect(try scratch.lockExclusive())
+            #expect(ProcessFacts.lockHolder(of: status) == ProcessFacts.processID)
+            let second = try Directory.open(path: path)
+            #expect(try !second.lockExclusive())
+        }
+    }
+
     @Test func endedProcessThatNobodyAskedForIsDead() throws {
         var pid: pid_t = 0
         let arguments: [UnsafeMutablePointer<CChar>?] = [strdup("true"), nil]

@@ -1,7 +1,8 @@
 import WALFormat
 import WALSystem
 
-/// `ROOT/.wal`, or another folder on the same file system: all that a node keeps. One process at a time.
+/// `ROOT/.wal`, or another folder on the same file system: all that a node keeps. One process at a time has the folder,
+/// and one the root, whatever folder it keeps its state in.
 package final class StateFolder: Sendable {
     package let rootPath: String
     package let root: Directory
@@ -25,6 +26,8 @@ package final class StateFolder: Sendable {
         path = Self.path(rootPath: rootPath, statePath: statePath)
         root = try Self.openRoot(rootPath)
         let existed = try Self.exists(path)
+        // First, and held as long as `lock`: two that come at once must not each get one of the two.
+        try Self.lockRoot(root, rootPath, statePath: path)
         if existed {
             directory = try Self.open(path, for: root, rootPath)
             lock = try LockFile(directory, rootPath: rootPath)
@@ -91,6 +94,22 @@ package final class StateFolder: Sendable {
             if error.isNotFound { return false }
             throw NodeError(.failed, "\(error)")
         }
+    }
+
+    /// Takes the lock of the root's own handle, which the kernel gives back with the process.
+    private static func lockRoot(_ root: Directory, _ rootPath: String, statePath: String) throws {
+        guard try !root.lockExclusive() else { return }
+        let signed = (try? Directory.open(path: statePath)).flatMap { LockFile.signature(in: $0) }
+        let pid = ProcessFacts.lockHolder(of: try root.status())
+        // Who signed our folder may be another than the one that has the root now.
+        if let signed, pid == nil || signed.hasSuffix("(pid \(pid!))") { throw inUse(rootPath, by: signed) }
+        guard let pid else { throw inUse(rootPath, by: "another walship or walrecv, with another state folder") }
+        throw inUse(
+            rootPath, by: "\(ProcessFacts.processName(pid) ?? "another process") (pid \(pid)), with another state folder")
+    }
+
+    fileprivate static func inUse(_ rootPath: String, by holder: String) -> NodeError {
+        NodeError(.failed, "\(rootPath) is in use by \(holder); stop it first")
     }
 
     private static func open(_ path: String, for root: Directory, _ rootPath: String) throws -> Directory {
@@ -177,12 +196,16 @@ private final class LockFile: Sendable {
         let name = Name("lock")
         let file = try directory.createFile(name, exclusive: false)
         guard try file.lockExclusive() else {
-            let holder = String(decoding: try file.read(count: 256, at: 0), as: UTF8.self)
             try file.close()
-            let who = holder.split(separator: "\n").first.map(String.init) ?? "another process"
-            throw NodeError(.failed, "\(rootPath) is in use by \(who); stop it first")
+            throw StateFolder.inUse(rootPath, by: Self.signature(in: directory) ?? "another process")
         }
         self.file = file
+    }
+
+    /// Who took the lock last, whether or not that has it still.
+    static func signature(in directory: Directory) -> String? {
+        let bytes = try? readWholeFile(in: directory, Name("lock"), limit: 4096)
+        return bytes?.split(separator: 0x0A).first.map { String(decoding: $0, as: UTF8.self) }
     }
 
     func sign(command: String) throws {
