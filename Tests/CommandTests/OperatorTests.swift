@@ -246,6 +246,22 @@ import Testing
         }
     }
 
+    /// A daemon that is stopped has done what it was started for; one that was to wait for something has not.
+    @Test func stoppedBeforeWhatWasWaitedForIsNotMet() throws {
+        try withWorld { world in
+            let nobody = "127.0.0.1:\(try freePort())"
+            let once = try Node(world, "walship", try world.folder("source"), ["--to", nobody, "--once"])
+            let until = try Node(world, "walrecv", try world.folder("replica"), ["--from", nobody, "--until", "1:9"])
+            for (node, what) in [(once, "every --to replica"), (until, "before --until was applied")] {
+                try CommandTests.until("answer") { try node.status() != nil }
+                #expect(try node.child.terminate() == 2)
+                let last = try #require(node.child.errorLines.last)
+                #expect(last.hasPrefix("\(node.program): stopped") && last.contains(what), "\(last)")
+                #expect(last.contains("start again"), "\(last)")
+            }
+        }
+    }
+
     // MARK: Helpers
 
     private func withPair(_ body: (World, _ primary: Node, _ replica: Node, _ port: Int) throws -> Void) throws {

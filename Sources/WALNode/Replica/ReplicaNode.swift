@@ -159,7 +159,10 @@ package final class ReplicaNode: Service {
                     until == nil
                         ? .success(())
                         : .failure(
-                            NodeError(.notMet, "stopped at \(snapshot.applied.short), before --until was applied")))
+                            NodeError(
+                                .notMet,
+                                "stopped at \(snapshot.applied.short), before --until was applied; start again to go on"))
+                )
             }
             await stop(channels)
         } catch {
