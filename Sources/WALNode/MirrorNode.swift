@@ -106,7 +106,7 @@ package final class MirrorNode: Service {
         {
             status.treeDigest = header.treeDigest.description
         }
-        guard report.isComplete, report.differences.isEmpty, report.isDigestRight,
+        guard report.isComplete, report.totalDifferences == 0, report.isDigestRight,
             report.treeDigest == status.treeDigest
         else {
             throw NodeError(

@@ -49,10 +49,10 @@ struct Verify: AsyncParsableCommand {
                 throw NodeError(.diverged, "the catalog's digest is not what its rows give; remove catalog.sqlite")
             }
             guard report.isComplete else { throw NodeError(.notMet, "a sync is not finished; try again later") }
-            guard report.differences.isEmpty else {
+            guard report.totalDifferences == 0 else {
                 throw NodeError(
                     .notMet,
-                    (report.differences.count == 1 ? "1 difference" : "\(report.differences.count) differences")
+                    (report.totalDifferences == 1 ? "1 difference" : "\(report.totalDifferences) differences")
                         + (repair ? ", being put right" : "; on a replica --repair puts them right"))
             }
             if let against, !json { printAnswer("equal to \(against)") }
@@ -119,6 +119,9 @@ struct Verify: AsyncParsableCommand {
 
     private func printText(_ report: VerifyReport) {
         for difference in report.differences { printAnswer("\(difference.kind)  \(difference.path)") }
+        if report.isTruncated {
+            printAnswer("listed    \(report.differences.count) of \(report.totalDifferences) differences")
+        }
         let how = report.isDeep ? "all content read" : "sizes and times; --deep reads all content"
         printAnswer("position  \(report.position.text)")
         printAnswer("tree      \(report.treeDigest)")

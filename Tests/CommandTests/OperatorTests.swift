@@ -170,6 +170,39 @@ import Testing
         }
     }
 
+    /// More differences than an answer has room for, of names that are five times as long in JSON.
+    @Test func verifyListsTheFirstOfVeryManyDifferences() throws {
+        try withPair { world, primary, replica, _ in
+            try world.catchUp(primary, [replica])
+            let name = String(repeating: "\n", count: 240)
+            for index in 0..<16_000 { try writeFile("\(replica.folder)/\(name)\(index)", "") }
+            let json = try world.run("walctl", "verify", replica.folder, "--json")
+            #expect(json.status == 2 && json.errorLines.count == 1, "\(json.errors)")
+            let report = try #require(try objects(json.output, pretty: true).first)
+            let total = try #require(report["total_differences"] as? Int)
+            #expect(total >= 16_000 && report["is_truncated"] as? Bool == true)
+            #expect((report["differences"] as? [[String: Any]])?.count == 1000)
+            #expect(json.errors.contains("\(total) differences"), "\(json.errors)")
+            let text = try world.run("walctl", "verify", replica.folder)
+            #expect(text.lines.contains("listed    1000 of \(total) differences"), "\(text.errors)")
+            // From the files it is the same.
+            try replica.stop()
+            let files = try world.run("walctl", "verify", replica.folder, "--json")
+            #expect(files.output == json.output, "\(files.errors)")
+        }
+    }
+
+    @Test func repairHealsMoreThanItLists() throws {
+        try withPair { world, primary, replica, _ in
+            try world.catchUp(primary, [replica])
+            for index in 0..<1500 { try writeFile("\(replica.folder)/drift-\(index)", "drift") }
+            let repair = try world.run("walctl", "verify", replica.folder, "--repair")
+            #expect(repair.status == 2 && repair.output.contains("listed    1000 of "), "\(repair.errors)")
+            try until("repair") { try world.run("walctl", "verify", replica.folder).status == 0 }
+            #expect(try FileManager.default.contentsOfDirectory(atPath: replica.folder).sorted() == [".wal", "first"])
+        }
+    }
+
     @Test func filesAnswerWhereNothingRuns() throws {
         try withPair { world, primary, replica, _ in
             let position = try world.catchUp(primary, [replica])

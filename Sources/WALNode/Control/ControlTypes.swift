@@ -79,7 +79,11 @@ package struct VerifyReport: Codable, Sendable {
     package var isDeep: Bool
     package var names: UInt64
     package var bytes: UInt64
+    /// The first of them by path; an answer has room for so many only, see ``list(_:)``.
     package var differences: [Difference]
+    package var totalDifferences: UInt64
+    /// Not all of them are listed.
+    package var isTruncated: Bool
     /// The digest kept from change to change is the one that all rows give now.
     package var isDigestRight: Bool
     /// A sync or content that is still to come stands between the tree and its position.

@@ -67,12 +67,26 @@ extension VerifyReport {
         differences: [TreeDifference]
     ) {
         let state = catalog.state
+        let listed = Self.list(differences)
         self.init(
             history: history, position: PositionStatus(state.position), treeDigest: state.treeDigest.description,
-            isDeep: isDeep, names: result.names, bytes: result.bytes,
-            differences: differences.sorted { $0.path < $1.path }.map {
-                Difference(path: $0.path, kind: $0.kind.rawValue)
-            },
+            isDeep: isDeep, names: result.names, bytes: result.bytes, differences: listed,
+            totalDifferences: UInt64(differences.count), isTruncated: listed.count < differences.count,
             isDigestRight: (try? catalog.recomputedDigest()) == state.treeDigest, isComplete: state.isComplete)
     }
+
+    /// As many as a person may look at, and no more than a frame holds: in JSON an escaped path is up to twice as long, and
+    /// a path may be of any depth.
+    private static func list(_ differences: [TreeDifference]) -> [Difference] {
+        var bytes = 0
+        return differences.sorted { $0.path < $1.path }.prefix(maxListed)
+            .prefix { difference in
+                bytes += difference.path.utf8.count
+                return bytes <= maxListedBytes
+            }
+            .map { Difference(path: $0.path, kind: $0.kind.rawValue) }
+    }
+
+    private static let maxListed = 1000
+    private static let maxListedBytes = 4 << 20
 }
