@@ -72,7 +72,8 @@ package final class MirrorNode: Service {
             } catch {
                 current.withLock { $0 }?.shutDown()
                 primary.shutDown()
-                try? await group.waitForAll()
+                // What a node has ended of is the reason; that something did not come of it is not.
+                try await group.waitForAll()
                 throw error
             }
             try await group.waitForAll()

@@ -345,26 +345,30 @@ import Testing
             let stranger = try world.primary(other, port: port)
             try stranger.waitForState("streaming")
             let before = try tree(replica.folder)
-            let lost = try Node(world, "walrecv", replica.folder, ["--from", "127.0.0.1:\(port)"])
-            let status = try lost.waitForState("diverged")
-            #expect(status.notes.contains { $0.contains("history") }, "\(status.notes)")
-            #expect(lost.child.errors.contains("history"))
-            for target in [lost.folder, lost.folder + "/."] {
-                let verify = try world.run("walctl", "verify", target, "--against", "127.0.0.1:\(port)")
-                #expect(verify.status == 3 && verify.errors.contains("different trees"), "\(verify)")
-                // The second time from the files.
-                if lost.child.isRunning { try lost.stop() }
+            for more in [[], ["--until", "1:99"]] {
+                let arguments = [replica.folder, "--from", "127.0.0.1:\(port)"]
+                let lost = try world.run("walrecv", arguments + more, seconds: 30)
+                #expect(lost.status == 3 && lost.errorLines.count == 1, "\(lost)")
+                for text in ["history", "name the right primary", "remove \(replica.folder)/.wal", "--adopt"] {
+                    #expect(lost.errors.contains(text), "\(lost)")
+                }
             }
-            let script = try world.run(
-                "walrecv", replica.folder, "--from", "127.0.0.1:\(port)", "--until", "1:99", "--log-level", "error")
-            #expect(
-                script.status == 3 && script.errorLines.count == 1 && script.errors.contains("history"), "\(script)")
+            let mirror = try world.run("walctl", ["mirror", primary.folder, replica.folder, "--once"], seconds: 30)
+            #expect(mirror.status == 0, "\(mirror)")
+            let strange = try world.folder("strange")
+            let wrong = try world.run("walctl", ["mirror", strange, replica.folder, "--once"], seconds: 30)
+            #expect(wrong.status == 3 && wrong.errorLines.count == 1 && wrong.errors.contains("--adopt"), "\(wrong)")
+            let verify = try world.run("walctl", "verify", replica.folder, "--against", "127.0.0.1:\(port)")
+            #expect(verify.status == 3 && verify.errors.contains("different trees"), "\(verify)")
             let listening = try freePort()
             let dialled = try Node(world, "walrecv", replica.folder, ["--listen", "127.0.0.1:\(listening)"])
             try until("control socket") { try dialled.status() != nil }
             try stranger.stop()
             let once = try world.run("walship", [other, "--to", "127.0.0.1:\(listening)", "--once"], seconds: 30)
             #expect(once.status == 3 && once.errors.contains("history"), "\(once)")
+            // Who is dialled stays: it must not be for a stranger to end it.
+            let status = try dialled.waitForState("diverged")
+            #expect(status.notes.contains { $0.contains("history") && $0.contains("--adopt") }, "\(status.notes)")
             #expect(try tree(replica.folder) == before)
         }
     }

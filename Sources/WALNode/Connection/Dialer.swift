@@ -9,8 +9,9 @@ final class Dialer: Sendable {
     private let network: Network
     private let address: Address
     private let logger: Logger
-    /// Makes the role of a new connection; it must call the closure when the connection is over.
-    private let makeRole: @Sendable (@escaping @Sendable (String) -> Void) -> any ConnectionRole
+    /// Makes the role of a new connection; it must call the closure when the connection is over, with the reason if that
+    /// is worth a word.
+    private let makeRole: @Sendable (@escaping @Sendable (String?) -> Void) -> any ConnectionRole
 
     private struct State: Sendable {
         var task: Task<Void, Never>?
@@ -23,7 +24,7 @@ final class Dialer: Sendable {
 
     init(
         network: Network, address: Address, logger: Logger,
-        makeRole: @escaping @Sendable (@escaping @Sendable (String) -> Void) -> any ConnectionRole
+        makeRole: @escaping @Sendable (@escaping @Sendable (String?) -> Void) -> any ConnectionRole
     ) {
         self.network = network
         self.address = address
@@ -53,7 +54,7 @@ final class Dialer: Sendable {
 
     /// One connection from its beginning to its end.
     private func connectOnce() async {
-        let (stream, over) = AsyncStream.makeStream(of: String.self)
+        let (stream, over) = AsyncStream.makeStream(of: String?.self)
         do {
             let makeRole = makeRole
             let channel = try await network.dial(address) {
@@ -65,7 +66,7 @@ final class Dialer: Sendable {
             state.withLock { $0.channel = channel }
             logger.debug("connected to \(address)")
             if Task.isCancelled { channel.close(promise: nil) }
-            for await reason in stream { report("connection to \(address) ended: \(reason)") }
+            for await case let reason? in stream { report("connection to \(address) ended: \(reason)") }
         } catch {
             report("\(error)")
         }

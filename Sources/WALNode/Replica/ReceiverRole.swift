@@ -16,6 +16,8 @@ final class ReceiverRole: PeerRole {
     private var link: Link?
     private var session: SyncSession?
     private let ended: (@Sendable (String) -> Void)?
+    /// Why this side will not have the other, with the remedy.
+    private var refusalText: String?
 
     /// More than this of a sender's data waiting to be worked on is a sender that ignores the window.
     private static let maxWaitingBytes = 64 << 20
@@ -116,7 +118,9 @@ final class ReceiverRole: PeerRole {
             switch action {
             case .send(let message):
                 // Its own word counts as the primary's would: this replica does not belong here.
-                if case .refuse(let refusal) = message, refusal.code == .unknownHistory { node.refused(refusal) }
+                if case .refuse(let refusal) = message, refusal.code == .unknownHistory {
+                    refusalText = node.refused(refusal)
+                }
                 connection?.send(message, epoch: node.promisedEpoch)
             case .welcomed(let welcome, let sender): welcomed(welcome, sender)
             case .segment(let bytes):
@@ -142,9 +146,8 @@ final class ReceiverRole: PeerRole {
             case .content: break
             case .heartbeat(let beat): node.heartbeat(beat)
             case .refused(let refusal):
-                node.refused(refusal)
-                connection?.close(reason: refusal.text)
-            case .close(let reason): connection?.close(reason: reason)
+                connection?.close(reason: node.refused(refusal))
+            case .close(let reason): connection?.close(reason: refusalText ?? reason)
             }
         }
     }

@@ -175,7 +175,10 @@ package final class ReplicaNode: Service {
         // The first hello tells where the replica stands, which is known when the apply thread has looked.
         await waitUntilPrepared()
         let dialer = settings.from.map { address in
-            Dialer(network: network, address: address, logger: logger) { [self] in ReceiverRole(node: self, ended: $0) }
+            Dialer(network: network, address: address, logger: logger) { [self] ended in
+                // Of its own end a node speaks itself.
+                ReceiverRole(node: self, ended: { [self] in ended(isOver ? nil : $0) })
+            }
         }
         dialer?.start()
         defer { dialer?.stop() }
@@ -385,6 +388,7 @@ package final class ReplicaNode: Service {
     func streaming(from address: String, _ sender: Hello) {
         logger.info("streaming from \(sender.node) at \(address)")
         update { state in
+            state.wasWelcomed = true
             if !state.isHalted {
                 state.phase = state.connectedPhase
                 state.problem = nil
@@ -398,6 +402,7 @@ package final class ReplicaNode: Service {
         logger.info("syncing from \(session.sender.node) at \(address)")
         update { state in
             state.session = session
+            state.wasWelcomed = true
             if !state.isHalted { state.phase = .syncing }
         }
     }
@@ -413,18 +418,28 @@ package final class ReplicaNode: Service {
         sendAck()
     }
 
-    func refused(_ refusal: Refusal) {
-        update { state in
-            state.problem = refusal.text
-            switch refusal.code {
-            case .diverged, .unknownHistory, .fenced: state.phase = .diverged
-            default: break
-            }
+    /// Returns why, in words for a person, with the remedy.
+    ///
+    /// As the first answer to a replica that dials, that its history is another one ends it: the address or the directory
+    /// was named wrongly, and to ask again for ever would hide that. Later something has happened to the primary, which an
+    /// operator may put right. Who dials this replica can end nothing.
+    func refused(_ refusal: Refusal) -> String {
+        let isAnotherHistory = refusal.code == .diverged || refusal.code == .unknownHistory
+        let text =
+            isAnotherHistory
+            ? "\(refusal.text); name the right primary, or, to discard what is here, remove \(folder.path) while nothing "
+                + "runs and start with --adopt"
+            : refusal.text
+        let isFirst = state.update { state in
+            state.problem = text
+            if isAnotherHistory || refusal.code == .fenced { state.phase = .diverged }
+            return !state.wasWelcomed
         }
-        // Nobody waits by a script for something that will not come.
-        if settings.until != nil, refusal.code == .diverged || refusal.code == .unknownHistory {
-            finished.finish(.failure(NodeError(refusal)))
+        // Nobody waits by a script, either, for something that will not come.
+        if isAnotherHistory, settings.until != nil || (isFirst && settings.from != nil) {
+            finished.finish(.failure(NodeError(.diverged, text)))
         }
+        return text
     }
 
     // MARK: Between the threads

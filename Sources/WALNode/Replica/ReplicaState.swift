@@ -13,6 +13,8 @@ struct ReplicaState: Sendable {
     /// What came cannot be applied, and nothing will be until an operator has looked. A refusal by a peer is not that: the
     /// next one may be the right one.
     var isHalted = false
+    /// A primary has taken this replica for one of its own since the start.
+    var wasWelcomed = false
     /// The end of the log, as far as it was appended, and as far as it was synced.
     var received = Position.start
     var durable = Position.start
