@@ -8,6 +8,14 @@ extension Address: ExpressibleByArgument {
     }
 }
 
+extension Address {
+    /// Port 0 takes a free one where something listens; nobody can be reached there.
+    package func requireDialable(_ option: String) throws {
+        guard port == 0 else { return }
+        throw ValidationError("\(option) \(self) names no port; give the one that the other side listens on")
+    }
+}
+
 extension Compression: ExpressibleByArgument {
     package init?(argument: String) {
         try? self.init(text: argument)

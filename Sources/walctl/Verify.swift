@@ -64,8 +64,12 @@ struct Verify: AsyncParsableCommand {
         request.deep = deep
         request.repair = repair
         switch try await Target.reach(target.target, state: target.state, fromFiles: true) {
-        case .files(let path, _):
+        case .files(let path, let folder):
             guard !repair else {
+                let statePath = TreeState.path(path, state: target.state)
+                if try NodeFile.load(from: folder, path: statePath)?.role == .primary {
+                    throw VerifyReport.noRepairOfPrimary(path)
+                }
                 throw NodeError(.failed, "nothing runs for \(path); start walrecv, which fetches what is repaired")
             }
             return try OfflineVerify.run(path, state: target.state, isDeep: deep)

@@ -50,16 +50,13 @@ struct Walrecv: AsyncParsableCommand {
     func validate() throws {
         if from == nil, listen.isEmpty { throw ValidationError("say where the primary is: --from or --listen") }
         if from != nil, !listen.isEmpty { throw ValidationError("--from and --listen are two ways; choose one") }
-        if let open = listen.first(where: { !$0.isLoopback }), !insecure {
-            throw ValidationError(
-                "--listen \(open) is not a loopback address; anybody who reaches it could write the tree. Use a tunnel, "
-                    + "or --insecure on a network that you trust")
-        }
+        try from?.requireDialable("--from")
     }
 
     func run() async throws {
         try await exitingOnError("walrecv", format: log.format) {
             let settings = try settings
+            if !insecure { try Network.requireLoopback(listen, others: "write the tree") }
             try await Network.checkAddresses(
                 listen: listen, dial: from.map { [$0] } ?? [], beforeMaking: state, for: directory)
             let logger = log.logger("walrecv")
@@ -80,6 +77,10 @@ struct Walrecv: AsyncParsableCommand {
             settings.adopts = adopt
             if let until {
                 do { settings.until = try PositionText(until) } catch { throw NodeError(.usage, "--until: \(error)") }
+                guard settings.until?.epoch != 0, settings.until?.seq != 0 else {
+                    throw NodeError(
+                        .usage, "--until: no segment has the position \(until); epochs and segments are counted from 1")
+                }
             }
             settings.retention = Retention(
                 budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))

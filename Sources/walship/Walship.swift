@@ -71,11 +71,7 @@ struct Walship: AsyncParsableCommand {
         if once, to.isEmpty {
             throw ValidationError("--once needs at least one --to: it waits for replicas that are named")
         }
-        if let open = listen.first(where: { !$0.isLoopback }), !insecure {
-            throw ValidationError(
-                "--listen \(open) is not a loopback address; anybody who reaches it could read the tree. Use a tunnel, "
-                    + "or --insecure on a network that you trust")
-        }
+        try to.forEach { try $0.requireDialable("--to") }
         if inlineLimit.bytes > Limits.maxSegmentRawBytes / 2 {
             throw ValidationError("--inline-limit must be at most 24M, half of the largest segment")
         }
@@ -83,6 +79,7 @@ struct Walship: AsyncParsableCommand {
 
     func run() async throws {
         try await exitingOnError("walship", format: log.format) {
+            if !insecure { try Network.requireLoopback(listen, others: "read the tree") }
             try await Network.checkAddresses(listen: listen, dial: to, beforeMaking: state, for: directory)
             let logger = log.logger("walship")
             let node = try PrimaryNode(settings, logger: logger)

@@ -217,12 +217,33 @@ import Testing
         }
     }
 
+    /// Nobody can be dialled there, and no segment has that number: both would be waited for for ever.
+    @Test func whatCannotComeIsNotWaitedFor() throws {
+        try withWorld { world in
+            _ = try world.folder("tree")
+            for (program, arguments, names) in [
+                ("walship", ["--to", "127.0.0.1:0"], ["--to 127.0.0.1:0 names no port"]),
+                ("walship", ["--to", "127.0.0.1:1", "--to", "host:0"], ["--to host:0 names no port"]),
+                ("walrecv", ["--from", "127.0.0.1:0"], ["--from 127.0.0.1:0 names no port"]),
+                ("walrecv", ["--from", "127.0.0.1:1", "--until", "1:0"], ["--until", "1:0", "from 1"]),
+                ("walrecv", ["--from", "127.0.0.1:1", "--until", "0:1"], ["--until", "0:1", "from 1"]),
+            ] {
+                try refused(world, program, ["tree"] + arguments, status: 64, names: names)
+            }
+        }
+    }
+
     @Test func openAddressesNeedAWord() throws {
         try withWorld { world in
             _ = try world.folder("source")
             for program in ["walship", "walrecv"] {
                 let outcome = try world.run(program, "\(world.path)/source", "--listen", "0.0.0.0:7420")
                 #expect(outcome.status == 64 && outcome.errors.contains("--insecure"), "\(outcome)")
+            }
+            for program in ["walship", "walrecv"] {
+                try refused(
+                    world, program, ["source", "--listen", "no-such-host.invalid:29000"],
+                    names: ["'no-such-host.invalid' is unknown"])
             }
             #expect(try listing(world.path + "/source").count == 1)
         }

@@ -203,6 +203,38 @@ import Testing
         }
     }
 
+    @Test func aPrimaryIsNotRepaired() throws {
+        try withPair { world, primary, replica, _ in
+            try world.catchUp(primary, [replica])
+            for isRunning in [true, false] {
+                if !isRunning { try primary.stop() }
+                let repair = try world.run("walctl", "verify", primary.folder, "--repair")
+                #expect(repair.status == 64 && repair.errorLines.count == 1 && repair.output.isEmpty, "\(repair)")
+                #expect(repair.errors.contains("is a primary") && repair.errors.contains("next scan"), "\(repair)")
+            }
+        }
+    }
+
+    @Test func aMarkWithoutTimeSaysOnlyThat() throws {
+        try withPair { world, primary, replica, _ in
+            try world.catchUp(primary, [replica])
+            try primary.waitForState("streaming")
+            let mark = try world.run("walctl", "mark", primary.folder, "--timeout", "0")
+            // It may be faster than the clock.
+            #expect(
+                mark.status == 0 || (mark.status == 2 && mark.errors == "walctl: no mark within 0 s\n"), "\(mark)")
+        }
+    }
+
+    @Test func anEmptyLogFileHoldsNoSegments() throws {
+        try withWorld { world in
+            let file = try world.folder("log") + "/00000000000000000007.log"
+            try writeFile(file, "")
+            let dump = try world.run("walctl", "dump", file)
+            #expect(dump.status == 0 && dump.output.isEmpty && dump.errors.isEmpty, "\(dump)")
+        }
+    }
+
     @Test func filesAnswerWhereNothingRuns() throws {
         try withPair { world, primary, replica, _ in
             let position = try world.catchUp(primary, [replica])

@@ -82,6 +82,17 @@ package final class Network: Sendable {
         }
     }
 
+    /// Without encryption and passwords, an address that others reach needs a word (`--insecure`). What has no address at
+    /// all is told as that.
+    package static func requireLoopback(_ listen: [Address], others: String) throws {
+        guard let open = listen.first(where: { !$0.isLoopback }) else { return }
+        try requireKnown(open)
+        throw NodeError(
+            .usage,
+            "--listen \(open) is not a loopback address; anybody who reaches it could \(others). Use a tunnel, or "
+                + "--insecure on a network that you trust")
+    }
+
     private static func requireKnown(_ address: Address) throws {
         do {
             _ = try SocketAddress.makeAddressResolvingHost(address.host, port: address.port)

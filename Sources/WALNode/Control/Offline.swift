@@ -53,6 +53,13 @@ package enum OfflineVerify {
 }
 
 extension VerifyReport {
+    package static func noRepairOfPrimary(_ path: String) -> NodeError {
+        NodeError(
+            .usage,
+            "\(path) is a primary: its tree is what replicas are repaired from; what differs there is captured by the "
+                + "next scan, or at once when walship starts again")
+    }
+
     /// Looks at all of a tree that nobody changes meanwhile.
     init(
         _ catalog: CatalogTransaction, history: String?, root: Directory, isDeep: Bool, ignoresSpecial: Bool

@@ -38,7 +38,9 @@ extension PrimaryNode: ControlService {
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
         case .wait: response.replicas = try await wait(request)
-        case .verify: response.verify = try await verify(isDeep: request.deep ?? false)
+        case .verify:
+            guard request.repair != true else { throw VerifyReport.noRepairOfPrimary(settings.rootPath) }
+            response.verify = try await verify(isDeep: request.deep ?? false)
         }
         return response
     }
@@ -48,8 +50,13 @@ extension PrimaryNode: ControlService {
         let outcome: Result<Position, any Error> = await withCheckedContinuation { continuation in
             let once = Once(continuation)
             once.expire(after: seconds) { [self] in
-                let why = signal.isStalled ? "the log has no space" : "the tree is still being captured"
-                once.resume(.failure(NodeError(.notMet, "no mark after \(seconds) s: \(why)")))
+                var why = ""
+                if signal.isStalled {
+                    why = ": the log has no space"
+                } else if progress.phase != .watching {
+                    why = ": the tree is still being captured"
+                }
+                once.resume(.failure(NodeError(.notMet, "no mark within \(Self.text(seconds: seconds))\(why)")))
             }
             Task { [self] in
                 do { once.resume(.success(try await mark())) } catch { once.resume(.failure(error)) }
@@ -78,11 +85,16 @@ extension PrimaryNode: ControlService {
                     .failure(
                         NodeError(
                             .notMet,
-                            "\(have) of \(count) replicas have applied \(wanted.epoch):\(wanted.seq) after \(seconds) s"
-                        )))
+                            "\(have) of \(count) replicas have applied \(wanted.epoch):\(wanted.seq) after "
+                                + Self.text(seconds: seconds))))
             }
         }
         return try outcome.get()
+    }
+
+    /// As it was typed: `30 s`, `0.3 s`.
+    static func text(seconds: Double) -> String {
+        seconds == seconds.rounded() ? "\(Int(seconds)) s" : "\(seconds) s"
     }
 
     /// Compares the tree with the catalog. The tree goes on changing, so only what differs at every one of a few looks,

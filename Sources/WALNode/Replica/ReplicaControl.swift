@@ -61,7 +61,7 @@ extension ReplicaNode: ControlService {
             throw NodeError(
                 .notMet,
                 "\(nodeFile.node) has applied \(snapshot.applied.short), not yet \(wanted.epoch):\(wanted.seq), "
-                    + "after \(seconds) s")
+                    + "after \(PrimaryNode.text(seconds: seconds))")
         }
     }
 
