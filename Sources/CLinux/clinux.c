@@ -402,6 +402,17 @@ int cl_poll(const int32_t *descriptors, size_t count, int64_t timeout_millisecon
     return found;
 }
 
+/* Before main(), because the runtime opens descriptors of its own there: puts something in the place of standard input,
+ * output and error where the caller has closed them. Else the next file that is opened, perhaps the log of a tree, would
+ * get the number, and be written to by whoever prints a line. Using the closed one fails as it did, with EBADF. */
+__attribute__((constructor)) static void keep_standard_descriptors(void) {
+    for (int descriptor = 0; descriptor <= 2; descriptor++) {
+        /* The lowest number that is free is taken, which is this one. */
+        if (fcntl(descriptor, F_GETFD) == -1 && open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) == -1)
+            return;
+    }
+}
+
 /* The machine and the process. */
 
 int cl_descriptor_space(int descriptor, struct cl_space *space) {

@@ -1,10 +1,36 @@
 import ArgumentParser
+import Synchronization
 import WALFormat
 import WALNode
 
-extension Address: ExpressibleByArgument {
+/// An argument of which there are right and wrong forms. ArgumentParser only says that a value is invalid; which are valid
+/// is kept for the line that it becomes part of, see ``AsyncParsableCommand/runFromCommandLine()``.
+package protocol FormedArgument: ExpressibleByArgument {
+    /// What is valid, as `a time: …`.
+    static var form: String { get }
+    init?(form text: String)
+}
+
+extension FormedArgument {
     package init?(argument: String) {
-        try? self.init(argument)
+        guard let value = Self(form: argument) else {
+            WrongForm.last.withLock { $0 = Self.form }
+            return nil
+        }
+        self = value
+    }
+}
+
+/// The form that the last invalid argument should have had.
+enum WrongForm {
+    static let last = Mutex<String?>(nil)
+}
+
+extension Address: FormedArgument {
+    package static var form: String { "HOST or HOST:PORT with a port up to 65535, an IPv6 address in brackets" }
+
+    package init?(form text: String) {
+        try? self.init(text)
     }
 }
 
@@ -16,25 +42,28 @@ extension Address {
     }
 }
 
-extension Compression: ExpressibleByArgument {
-    package init?(argument: String) {
-        try? self.init(text: argument)
+extension Compression: FormedArgument {
+    package static var form: String { "none, or zlib:1 (fast) to zlib:9 (small)" }
+
+    package init?(form text: String) {
+        try? self.init(text: text)
     }
 
     package var defaultValueDescription: String { "\(self)" }
 }
 
 /// A size in bytes: a number with an optional K, M, G or T, powers of 1,024.
-package struct ByteSize: ExpressibleByArgument, Hashable, Sendable {
+package struct ByteSize: FormedArgument, Hashable, Sendable {
+    package static let form = "a size: a number of bytes with an optional K, M, G or T, as 512M"
     package var bytes: UInt64
 
     package init(_ bytes: UInt64) {
         self.bytes = bytes
     }
 
-    package init?(argument: String) {
+    package init?(form text: String) {
         let units: [Character: UInt64] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
-        var digits = argument[...]
+        var digits = text[...]
         var unit: UInt64 = 1
         if let last = digits.last, let known = units[Character(last.uppercased())] {
             unit = known
@@ -56,17 +85,18 @@ package struct ByteSize: ExpressibleByArgument, Hashable, Sendable {
 }
 
 /// A time: a number with `ms`, `s`, `m`, `h` or `d`; seconds where nothing is said.
-package struct TimeSpan: ExpressibleByArgument, Hashable, Sendable {
+package struct TimeSpan: FormedArgument, Hashable, Sendable {
+    package static let form = "a time of up to 100 years: a number with ms, s, m, h or d, as 1.5s"
     package var seconds: Double
 
     package init(seconds: Double) {
         self.seconds = seconds
     }
 
-    package init?(argument: String) {
+    package init?(form text: String) {
         let units: [(String, Double)] = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]
-        let known = units.first { argument.hasSuffix($0.0) }
-        let digits = known.map { String(argument.dropLast($0.0.count)) } ?? argument
+        let known = units.first { text.hasSuffix($0.0) }
+        let digits = known.map { String(text.dropLast($0.0.count)) } ?? text
         guard digits.utf8.allSatisfy({ (0x30...0x39).contains($0) || $0 == 0x2E }), let number = Double(digits),
             number.isFinite
         else { return nil }

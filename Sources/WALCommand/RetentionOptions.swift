@@ -4,11 +4,13 @@ import WALNode
 /// How much log is kept.
 package struct RetentionOptions: ParsableArguments {
     @Option(
-        name: .customLong("log-budget"),
+        name: .customLong("log-budget"), parsing: .unconditional,
         help: "Hard limit of the log's size; a replica that needs more than this reconciles.")
     package var budget = ByteSize(4 << 30)
 
-    @Option(name: .customLong("log-keep"), help: "How long log is kept that no known replica needs.")
+    @Option(
+        name: .customLong("log-keep"), parsing: .unconditional,
+        help: "How long log is kept that no known replica needs.")
     package var keep = TimeSpan(seconds: 3600)
 
     package init() {}

@@ -2,12 +2,16 @@ import ArgumentParser
 import Foundation
 import Logging
 import ServiceLifecycle
+import Synchronization
 import UnixSignals
 import WALNode
+import WALSystem
 
 extension AsyncParsableCommand {
     /// Parses the arguments and runs the command. A wrong command line is one line on stderr, as every other error is:
     /// ArgumentParser's own `main` adds the usage to it.
+    ///
+    /// The line says, too, what would be valid, and whose help tells the rest.
     package static func runFromCommandLine() async {
         do {
             var command = try parseAsRoot()
@@ -18,11 +22,22 @@ extension AsyncParsableCommand {
             }
         } catch  where !(error is ExitCode) && exitCode(for: error) == .validationFailure {
             let name = configuration.commandName ?? _commandName
-            LineLogHandler.line(of: name, "\(message(for: error)); see \(name) --help", format: .text)
+            let form = WrongForm.last.withLock { $0.map { "; valid is \($0)" } } ?? ""
+            LineLogHandler.line(of: name, "\(message(for: error))\(form); see \(helpCommand(name))", format: .text)
             Foundation.exit(ExitCode.validationFailure.rawValue)
         } catch {
             exit(withError: error)
         }
+    }
+}
+
+extension ParsableCommand {
+    /// `walctl wait --help` where a subcommand was named.
+    fileprivate static func helpCommand(_ name: String) -> String {
+        let verb = CommandLine.arguments.dropFirst().first { word in
+            configuration.subcommands.contains { ($0.configuration.commandName ?? $0._commandName) == word }
+        }
+        return verb.map { "\(name) \($0) --help" } ?? "\(name) --help"
     }
 }
 
@@ -61,11 +76,12 @@ package func runServices(_ services: [any Service], logger: Logger) async throws
 }
 
 /// An answer on stdout. One that cannot be given ends the process: a script must not take a part for the whole.
-package func printAnswer(_ text: String) {
+package func printAnswer(_ text: String) throws(NodeError) {
     do {
         try FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8))
     } catch {
-        Terminal.line("the answer cannot be written to stdout: \(error.localizedDescription)")
-        exit(NodeError.Code.failed.rawValue)
+        let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+        let why = cause.map { SystemError.text(of: Int32(clamping: $0.code)) } ?? "the write failed"
+        throw NodeError(.failed, "the answer cannot be written to standard output (\(why)); check where that goes")
     }
 }

@@ -117,5 +117,6 @@ func describe(_ descriptor: Int32) -> String? {
 }
 
 func describe(_ directory: Int32, _ name: some Collection<UInt8>) -> String {
-    (describe(directory) ?? "?") + "/" + PathText.escaped(name)
+    let above = describe(directory) ?? "?"
+    return (above == "/" ? "" : above) + "/" + PathText.escaped(name)
 }

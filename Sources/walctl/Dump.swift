@@ -13,7 +13,7 @@ struct Dump: AsyncParsableCommand {
     @Argument(help: "A log file.")
     var file: String
 
-    @Option(help: "Only this segment.")
+    @Option(parsing: .unconditional, help: ArgumentHelp("Only this segment.", valueName: "number"))
     var seq: UInt64?
 
     @Flag(help: "Print one JSON object a segment.")
@@ -55,16 +55,30 @@ struct Dump: AsyncParsableCommand {
     func run() async throws {
         try await exitingOnError("walctl") {
             let (folder, name) = try split(file)
+            try check(name, in: folder)
             var inspector = LogInspector(file: name, in: folder)
             while let location = try inspector.next() {
                 if let seq, location.header.seq != seq { continue }
                 let row = try Self.row(try location.read())
-                printAnswer(json ? String(decoding: try ControlJSON.encode(row), as: UTF8.self) : Self.text(row))
+                try printAnswer(json ? String(decoding: try ControlJSON.encode(row), as: UTF8.self) : Self.text(row))
             }
             if let tail = inspector.tail {
                 throw NodeError(
                     .diverged, "\(file): \(tail.bytes) bytes at \(tail.offset) are no whole segment: \(tail.reason)")
             }
+        }
+    }
+
+    private func check(_ name: Name, in folder: Directory) throws {
+        let kind: Kind?
+        do throws(SystemError) {
+            kind = try folder.status(of: name).kind
+        } catch {
+            guard error.isNotFound else { throw error }
+            throw NodeError(.failed, "\(file) does not exist; name a log file, as DIR/.wal/log/*.log")
+        }
+        guard kind != .directory else {
+            throw NodeError(.failed, "\(file) is a directory; name a log file, as DIR/.wal/log/*.log")
         }
     }
 

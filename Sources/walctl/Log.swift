@@ -37,10 +37,10 @@ struct Log: AsyncParsableCommand {
             }
             let folder = try TreeState.open(path, state: target.state)
             var inspector = try LogInspector(log: try folder.openDirectory(Name("log")))
-            if !json { printAnswer("POSITION      TIME                      ENTRIES       RAW    STORED  FLAGS") }
+            if !json { try printAnswer("POSITION      TIME                      ENTRIES       RAW    STORED  FLAGS") }
             while let location = try inspector.next() {
                 let row = Self.row(location)
-                printAnswer(json ? String(decoding: try ControlJSON.encode(row), as: UTF8.self) : Self.text(row))
+                try printAnswer(json ? String(decoding: try ControlJSON.encode(row), as: UTF8.self) : Self.text(row))
             }
             if let tail = inspector.tail {
                 throw NodeError(

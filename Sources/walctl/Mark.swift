@@ -8,7 +8,7 @@ struct Mark: AsyncParsableCommand {
 
     @OptionGroup var target: TargetOptions
 
-    @Option(help: "How long to wait.")
+    @Option(parsing: .unconditional, help: "How long to wait.")
     var timeout = TimeSpan(seconds: 30)
 
     func run() async throws {
@@ -16,7 +16,7 @@ struct Mark: AsyncParsableCommand {
             var request = ControlRequest(.mark)
             request.timeoutSeconds = timeout.seconds
             let response = try await Target.ask(target.target, state: target.state, request)
-            printAnswer(response.position?.text ?? "")
+            try printAnswer(response.position?.text ?? "")
         }
     }
 }

@@ -39,17 +39,17 @@ struct Mirror: AsyncParsableCommand {
             guard let proof = node.proof else {
                 throw NodeError(.notMet, "stopped before the mirror was equal; start again to go on")
             }
-            show(proof)
+            try show(proof)
         }
     }
 
-    private func show(_ proof: MirrorNode.Proof) {
-        printAnswer("position     \(proof.mirror.position.text)")
-        printAnswer("source tree  \(proof.source.treeDigest)  \(proof.source.objects) objects")
-        printAnswer(
+    private func show(_ proof: MirrorNode.Proof) throws {
+        try printAnswer("position     \(proof.mirror.position.text)")
+        try printAnswer("source tree  \(proof.source.treeDigest)  \(proof.source.objects) objects")
+        try printAnswer(
             "mirror tree  \(proof.mirror.treeDigest)  \(proof.mirror.names) names, "
                 + "\(Units.bytes(proof.mirror.bytes)) read again")
-        printAnswer("equal")
+        try printAnswer("equal")
     }
 
     /// What is refused leaves no new directory behind.

@@ -15,9 +15,9 @@ struct PositionCommand: AsyncParsableCommand {
             case .files(let path, let folder):
                 let status = try OfflineStatus.read(
                     folder, folderPath: TreeState.path(path, state: target.state), treePath: path)
-                printAnswer(status.position.text)
+                try printAnswer(status.position.text)
             case .node(let client):
-                printAnswer(try await client.askOnce(ControlRequest(.position)).position?.text ?? "")
+                try printAnswer(try await client.askOnce(ControlRequest(.position)).position?.text ?? "")
             }
         }
     }

@@ -14,7 +14,7 @@ struct Status: AsyncParsableCommand {
     func run() async throws {
         try await exitingOnError("walctl") {
             let status = try await load()
-            printAnswer(
+            try printAnswer(
                 json
                     ? String(decoding: try ControlJSON.encode(status, pretty: true), as: UTF8.self)
                     : StatusTable.text(status))

@@ -23,7 +23,7 @@ struct Verify: AsyncParsableCommand {
     @Flag(help: "Put right what differs on a replica: it is set aside in quarantine/ and fetched again.")
     var repair = false
 
-    @Option(help: "How long to wait until TARGET has reached the position of --against.")
+    @Option(parsing: .unconditional, help: "How long to wait until TARGET has reached the position of --against.")
     var timeout = TimeSpan(seconds: 30)
 
     @Flag(help: "Print one JSON object.")
@@ -35,9 +35,9 @@ struct Verify: AsyncParsableCommand {
             let report = try await verify()
             let digest = try await against.asyncMap { try await otherDigest($0, report) }
             if json {
-                printAnswer(String(decoding: try ControlJSON.encode(report, pretty: true), as: UTF8.self))
+                try printAnswer(String(decoding: try ControlJSON.encode(report, pretty: true), as: UTF8.self))
             } else {
-                printText(report)
+                try printText(report)
             }
             if let digest, digest != report.treeDigest {
                 throw NodeError(
@@ -55,7 +55,7 @@ struct Verify: AsyncParsableCommand {
                     (report.totalDifferences == 1 ? "1 difference" : "\(report.totalDifferences) differences")
                         + (repair ? ", being put right" : "; on a replica --repair puts them right"))
             }
-            if let against, !json { printAnswer("equal to \(against)") }
+            if let against, !json { try printAnswer("equal to \(against)") }
         }
     }
 
@@ -121,15 +121,15 @@ struct Verify: AsyncParsableCommand {
         }
     }
 
-    private func printText(_ report: VerifyReport) {
-        for difference in report.differences { printAnswer("\(difference.kind)  \(difference.path)") }
+    private func printText(_ report: VerifyReport) throws {
+        for difference in report.differences { try printAnswer("\(difference.kind)  \(difference.path)") }
         if report.isTruncated {
-            printAnswer("listed    \(report.differences.count) of \(report.totalDifferences) differences")
+            try printAnswer("listed    \(report.differences.count) of \(report.totalDifferences) differences")
         }
         let how = report.isDeep ? "all content read" : "sizes and times; --deep reads all content"
-        printAnswer("position  \(report.position.text)")
-        printAnswer("tree      \(report.treeDigest)")
-        printAnswer("checked   \(report.names) names, \(Units.bytes(report.bytes)) (\(how))")
+        try printAnswer("position  \(report.position.text)")
+        try printAnswer("tree      \(report.treeDigest)")
+        try printAnswer("checked   \(report.names) names, \(Units.bytes(report.bytes)) (\(how))")
     }
 }
 

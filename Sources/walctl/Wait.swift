@@ -16,10 +16,10 @@ struct Wait: AsyncParsableCommand {
     @Argument(help: "EPOCH:SEQ or EPOCH:SEQ:CHAIN, as walctl mark prints it.")
     var position: String
 
-    @Option(help: "How many replicas must have it.")
+    @Option(parsing: .unconditional, help: ArgumentHelp("How many replicas must have it.", valueName: "number"))
     var replicas: Int?
 
-    @Option(help: "How long to wait.")
+    @Option(parsing: .unconditional, help: "How long to wait.")
     var timeout = TimeSpan(seconds: 30)
 
     func validate() throws {

@@ -40,17 +40,21 @@ struct Walship: AsyncParsableCommand {
     @Option(help: "none, or zlib:1 (fast) to zlib:9 (small).")
     var compress = Compression.standard
 
-    @Option(help: "How long a path must be quiet before it is captured.")
+    @Option(parsing: .unconditional, help: "How long a path must be quiet before it is captured.")
     var settle = TimeSpan(seconds: 0.05)
 
-    @Option(name: .customLong("max-delay"), help: "How long a path that is never quiet may wait.")
+    @Option(
+        name: .customLong("max-delay"), parsing: .unconditional, help: "How long a path that is never quiet may wait.")
     var maxDelay = TimeSpan(seconds: 1)
 
     @Option(
-        name: .customLong("scan-interval"), help: "Between full scans, which find what raises no event; 0 for none.")
+        name: .customLong("scan-interval"), parsing: .unconditional,
+        help: "Between full scans, which find what raises no event; 0 for none.")
     var scanInterval = TimeSpan(seconds: 3600)
 
-    @Option(name: .customLong("inline-limit"), help: "New content of one file beyond this stays out of the log.")
+    @Option(
+        name: .customLong("inline-limit"), parsing: .unconditional,
+        help: "New content of one file beyond this stays out of the log.")
     var inlineLimit = ByteSize(UInt64(Limits.defaultMaxInlineContentBytes))
 
     @Flag(help: "Replicate device nodes; without it they are skipped and counted.")

@@ -13,6 +13,7 @@ import Testing
             try refused(world, program, ["missing"] + peer(program), names: ["missing does not exist", "create it"])
             try refused(world, program, ["file"] + peer(program), names: ["file is not a directory"])
             try refused(world, program, ["file/below"] + peer(program), names: ["file/below"])
+            try refused(world, program, [""] + peer(program), status: 64, names: ["path of the directory is empty"])
         }
     }
 
@@ -26,7 +27,9 @@ import Testing
                 try refused(
                     world, "walctl", verb + ["plain"] + more, names: ["plain is not kept by walship or walrecv"])
             }
-            try refused(world, "walctl", ["dump", "missing"], names: ["missing"])
+            try refused(world, "walctl", ["dump", "missing"], names: ["missing does not exist; name a log file"])
+            try refused(world, "walctl", ["dump", "/missing"], names: [": /missing does not exist"])
+            try refused(world, "walctl", ["dump", "plain"], names: ["plain is a directory; name a log file"])
             try refused(world, "walctl", ["status", "a b"], status: 64, names: ["'a b' is neither"])
             try refused(world, "walctl", ["status", "host:99999"], status: 64, names: ["'host:99999' is neither"])
         }
@@ -148,10 +151,47 @@ import Testing
         }
     }
 
+    @Test func aWrongValueIsToldWhatIsValid() throws {
+        try withWorld { world in
+            for (command, names) in [
+                ("walship t --compress zlib:99", ["'zlib:99'", "zlib:1 (fast) to zlib:9", "see walship --help"]),
+                ("walship t --settle -5s", ["'-5s'", "a number with ms, s, m, h or d"]),
+                ("walship t --log-budget -1", ["'-1'", "K, M, G or T"]),
+                ("walship t --listen 127.0.0.1:99999", ["'127.0.0.1:99999'", "HOST:PORT", "65535"]),
+                ("walship t --log-level loud", ["'loud'", "debug", "error"]),
+                ("walrecv t --from ::1", ["'::1'", "in brackets", "see walrecv --help"]),
+                ("walctl wait t 1:1 --timeout soon", ["'soon'", "a number with", "see walctl wait --help"]),
+                ("walctl wait t 1:1 --replicas -1", ["--replicas", "see walctl wait --help"]),
+                ("walctl mirror t", ["<dst>", "see walctl mirror --help"]),
+                ("walctl verfy t", ["see walctl --help"]),
+            ] {
+                let words = command.split(separator: " ").map(String.init)
+                try refused(world, words[0], Array(words.dropFirst()), status: 64, names: names)
+            }
+        }
+    }
+
+    /// The line is the command's own, and nothing else that is opened gets the number.
+    @Test func anAnswerThatNobodyTakesIsALine() throws {
+        try withWorld { world in
+            let (primary, _, _) = try pair(world)
+            for (where_, why) in [(">&-", "Bad file descriptor"), ("> /dev/full", "No space left on device")] {
+                let outcome = try world.run(
+                    "sh", "-c", "\(World.programs)/walctl status \(primary.folder) \(where_)")
+                #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome)")
+                #expect(outcome.errors.hasPrefix("walctl: the answer cannot be written"), "\(outcome)")
+                #expect(outcome.errors.contains(why), "\(outcome)")
+            }
+        }
+    }
+
     @Test func aRefusedMirrorMakesNoDirectory() throws {
         try withWorld { world in
             let source = try world.folder("source")
             try refused(world, "walctl", ["mirror", "nowhere", "mirror"], names: ["nowhere does not exist"])
+            try refused(
+                world, "walctl", ["mirror", "source", "no/mirror"],
+                names: ["no/mirror cannot be made: no does not exist", "make it first"])
             try refused(
                 world, "walctl", ["mirror", "source", "source/mirror"], status: 64, names: ["one within the other"])
             let primary = try world.primary(source, port: try freePort())

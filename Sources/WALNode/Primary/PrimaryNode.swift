@@ -223,7 +223,8 @@ package final class PrimaryNode: Service {
                 let isUnmet = settings.isOnce
                 finished.finish(
                     isUnmet
-                        ? .failure(NodeError(
+                        ? .failure(
+                            NodeError(
                                 .notMet,
                                 "stopped before every --to replica had applied the tree; start again to go on"))
                         : .success(()))

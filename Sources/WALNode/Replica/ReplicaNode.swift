@@ -161,7 +161,8 @@ package final class ReplicaNode: Service {
                         : .failure(
                             NodeError(
                                 .notMet,
-                                "stopped at \(snapshot.applied.short), before --until was applied; start again to go on"))
+                                "stopped at \(snapshot.applied.short), before --until was applied; start again to go on"
+                            ))
                 )
             }
             await stop(channels)

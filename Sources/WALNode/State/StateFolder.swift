@@ -68,6 +68,7 @@ package final class StateFolder: Sendable {
 
     /// Opens a tree's root, or says in one line why not.
     package static func openRoot(_ path: String) throws -> Directory {
+        guard !path.isEmpty else { throw NodeError(.usage, "the path of the directory is empty; name one") }
         let root: Directory
         do throws(SystemError) {
             root = try Directory.open(path: path)
@@ -105,7 +106,8 @@ package final class StateFolder: Sendable {
         if let signed, pid == nil || signed.hasSuffix("(pid \(pid!))") { throw inUse(rootPath, by: signed) }
         guard let pid else { throw inUse(rootPath, by: "another walship or walrecv, with another state folder") }
         throw inUse(
-            rootPath, by: "\(ProcessFacts.processName(pid) ?? "another process") (pid \(pid)), with another state folder")
+            rootPath,
+            by: "\(ProcessFacts.processName(pid) ?? "another process") (pid \(pid)), with another state folder")
     }
 
     fileprivate static func inUse(_ rootPath: String, by holder: String) -> NodeError {
@@ -149,6 +151,10 @@ package final class StateFolder: Sendable {
             return true
         } catch {
             guard !error.isExisting else { return false }
+            if error.isNotFound {
+                throw NodeError(
+                    .failed, "\(path) cannot be made: \(above) does not exist or is no directory; make it first")
+            }
             throw NodeError(.failed, "\(path) cannot be made: \(error)")
         }
     }
