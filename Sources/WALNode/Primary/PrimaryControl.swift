@@ -100,23 +100,32 @@ extension PrimaryNode: ControlService {
     /// Compares the tree with the catalog. The tree goes on changing, so only what differs at every one of a few looks,
     /// each after all changes so far were captured, is a difference.
     private func verify(isDeep: Bool) async throws -> VerifyReport {
-        var persistent: Set<TreeDifference>?
-        while true {
-            _ = try await mark()
-            let before = persistent
-            let (found, report) = try catalog.read { catalog in
-                let check = TreeCheck(isDeep: isDeep, ignoresSpecial: true, progress: CaptureProgress())
-                let result = try check.run(catalog, root: root)
-                let found = before.map { $0.intersection(result.differences) } ?? Set(result.differences)
-                return (
-                    found,
-                    VerifyReport(
-                        catalog, history: file.history, result, isDeep: isDeep, differences: Array(found))
-                )
+        try await verifications.run { [self] in
+            var persistent: Set<TreeDifference>?
+            while true {
+                try markAndWait()
+                let before = persistent
+                let (found, report) = try catalog.read { catalog in
+                    let check = TreeCheck(isDeep: isDeep, ignoresSpecial: true, progress: CaptureProgress())
+                    let result = try check.run(catalog, root: root)
+                    let found = before.map { $0.intersection(result.differences) } ?? Set(result.differences)
+                    return (
+                        found,
+                        VerifyReport(
+                            catalog, history: file.history, result, isDeep: isDeep, differences: Array(found))
+                    )
+                }
+                if found.isEmpty || found == persistent { return report }
+                persistent = found
             }
-            if found.isEmpty || found == persistent { return report }
-            persistent = found
         }
+    }
+
+    /// ``mark()`` for a thread of our own.
+    private func markAndWait() throws {
+        let marked = Monitor<Result<Position, any Error>?>(nil)
+        mailbox.mark { result in marked.update { $0 = result } }
+        _ = try marked.wait { $0 }?.get()
     }
 
     /// For a progress bar in the same process.

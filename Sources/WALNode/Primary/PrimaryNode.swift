@@ -34,7 +34,7 @@ package struct PrimarySettings: Sendable {
 ///
 /// Started by ``run()`` and ended by a graceful shutdown, by what `--once` waits for, or by a log, catalog or root that is
 /// not usable any more. Threads: one captures; one event loop speaks to all replicas and clients; each replica that needs
-/// a listing or blocks has one more while it does.
+/// a listing or blocks has one more while it does, and so have verifications.
 package final class PrimaryNode: Service {
     let settings: PrimarySettings
     let logger: Logger
@@ -46,6 +46,7 @@ package final class PrimaryNode: Service {
     let replicas: ReplicaRegistry
     let signal = LogSignal()
     let mailbox: CaptureMailbox
+    let verifications = VerifyQueue()
     package let progress = CaptureProgress()
     /// The last segment of the log that is known not to be what was written, and what is wrong with it.
     let damage = Mutex<(seq: UInt64, text: String)?>(nil)
@@ -355,6 +356,7 @@ package final class PrimaryNode: Service {
         signal.stopped.update { $0 = true }
         progress.isCancelled.store(true, ordering: .relaxed)
         mailbox.stop()
+        verifications.close()
         await finished.waitForCapture()
         do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
         await network.shutDown()
