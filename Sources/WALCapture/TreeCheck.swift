@@ -47,6 +47,7 @@ package struct TreeCheck {
         isPrivileged = ProcessFacts.effectiveUserID == 0
     }
 
+    /// Throws ``CaptureError/stopped`` when its progress is cancelled, also in the midst of a file.
     package func run(_ catalog: CatalogTransaction, root: Directory) throws -> Result {
         var result = Result()
         let handles = TreeHandles(root: root)
@@ -60,6 +61,7 @@ package struct TreeCheck {
             let known = try catalog.children(of: object)
             var next = 0
             for entry in entries {
+                try progress.checkCancelled()
                 if object == .root, entry.name == Reconciler.reservedName { continue }
                 while next < known.count, known[next].name < entry.name {
                     try addMissing(known[next], object, catalog, &result)
@@ -168,6 +170,7 @@ package struct TreeCheck {
         var offset: UInt64 = 0
         var isEqual = true
         for index in 0..<full.blocks.count where isEqual {
+            try progress.checkCancelled()
             let block = full.blocks[index]
             isEqual = try block.isHole ? isZero(file, offset, block.length) : matches(file, offset, block)
             offset += UInt64(block.length)

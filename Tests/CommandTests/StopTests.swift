@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import WALSystem
 import WALTestKit
 
 /// A signal ends a daemon soon, whatever it is at, and what it had done is not done again.
@@ -29,6 +30,64 @@ import WALTestKit
             #expect(try world.difference(large, replica.folder) == "")
             #expect(try world.run("walctl", "verify", "--deep", large).status == 0)
             for node in [primary, replica] { try node.stop() }
+        }
+    }
+
+    /// Of several tries the best counts: a machine may be busy.
+    @Test func anIdleDaemonEndsAtOnce() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let replica = try world.replica("replica", from: port)
+            try world.catchUp(primary, [replica])
+            for node in [primary, replica] {
+                let best = try (0..<5).map { _ in
+                    if !node.child.isRunning { try node.restart() }
+                    try until("answer") { try node.status() != nil }
+                    return try secondsToEnd(node.child)
+                }.min()
+                #expect(try #require(best) < 0.2)
+            }
+        }
+    }
+
+    /// It reads 1 GiB, which takes longer than the end may take.
+    @Test(.enabled(if: World.isRoot)) func aDeepVerifyHoldsNobodyBack() throws {
+        try withWorld { world in
+            let source = try world.mountTmpfs("large", megabytes: 1200) + "/source"
+            try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
+            var random = SeededRandom()
+            let bytes = random.bytes(16 << 20)
+            try writeFile(source + "/piece", bytes)
+            try world.must("sh", "-c", "for i in $(seq 64); do cat \(source)/piece; done > \(source)/file")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            try primary.waitForState("streaming")
+            let best = try (0..<3).map { _ in
+                if !primary.child.isRunning { try primary.restart() }
+                try primary.waitForState("streaming")
+                let verify = try world.start("walctl", ["verify", "--deep", source])
+                try until("the verification") { try threads(of: primary.child).contains("verify") }
+                let seconds = try secondsToEnd(primary.child)
+                #expect(try verify.wait() == 1)
+                return seconds
+            }.min()
+            #expect(try #require(best) < 0.2)
+        }
+    }
+
+    private func secondsToEnd(_ child: Child) throws -> Double {
+        let began = Clock.monotonicNanoseconds()
+        #expect(try child.terminate() == 0)
+        return Double(Clock.monotonicNanoseconds() - began) / 1e9
+    }
+
+    private func threads(of child: Child) throws -> [String] {
+        let folder = "/proc/\(child.pid)/task"
+        return try FileManager.default.contentsOfDirectory(atPath: folder).compactMap { thread in
+            try? text(ofFile: "\(folder)/\(thread)/comm").trimmingCharacters(in: .newlines)
         }
     }
 }

@@ -106,7 +106,7 @@ extension PrimaryNode: ControlService {
                 try markAndWait()
                 let before = persistent
                 let (found, report) = try catalog.read { catalog in
-                    let check = TreeCheck(isDeep: isDeep, ignoresSpecial: true, progress: CaptureProgress())
+                    let check = TreeCheck(isDeep: isDeep, ignoresSpecial: true, progress: verifyProgress)
                     let result = try check.run(catalog, root: root)
                     let found = before.map { $0.intersection(result.differences) } ?? Set(result.differences)
                     return (

@@ -47,6 +47,8 @@ package final class PrimaryNode: Service {
     let signal = LogSignal()
     let mailbox: CaptureMailbox
     let verifications = VerifyQueue()
+    /// Of whichever runs: its end must not wait for a reader of a whole tree.
+    let verifyProgress = CaptureProgress()
     package let progress = CaptureProgress()
     /// The last segment of the log that is known not to be what was written, and what is wrong with it.
     let damage = Mutex<(seq: UInt64, text: String)?>(nil)
@@ -305,7 +307,6 @@ package final class PrimaryNode: Service {
                 let sink = LogSink(
                     writer: writer, history: history, epoch: epoch, compression: settings.compression,
                     retention: settings.retention, replicas: replicas, signal: signal, logger: logger)
-                defer { mailbox.close() }
                 while try capture(into: sink) == .full {
                     // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way.
                     signal.isStalled = true
@@ -317,9 +318,13 @@ package final class PrimaryNode: Service {
                         signal.isStalled = false
                     } catch CatalogError.full {}
                 }
+                mailbox.close()
                 finished.captureEnded(nil)
             } catch {
-                finished.captureEnded(NodeError(error))
+                // First the reason: who waits for a mark hears only that none comes any more.
+                finished.finish(.failure(NodeError(error)))
+                mailbox.close()
+                finished.captureEnded(nil)
             }
         }
     }
@@ -357,6 +362,7 @@ package final class PrimaryNode: Service {
         progress.isCancelled.store(true, ordering: .relaxed)
         mailbox.stop()
         verifications.close()
+        verifyProgress.isCancelled.store(true, ordering: .relaxed)
         await finished.waitForCapture()
         do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
         await network.shutDown()

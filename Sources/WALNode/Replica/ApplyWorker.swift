@@ -186,7 +186,7 @@ final class ApplyWorker {
     private func check(_ request: CheckRequest) {
         do {
             let (result, report) = try catalog.read { transaction in
-                let check = TreeCheck(isDeep: request.isDeep, ignoresSpecial: false, progress: CaptureProgress())
+                let check = TreeCheck(isDeep: request.isDeep, ignoresSpecial: false, progress: node.progress)
                 let result = try check.run(transaction, root: applier.root)
                 return (
                     result,
