@@ -4,6 +4,7 @@ import Logging
 import ServiceLifecycle
 import Synchronization
 import UnixSignals
+import WALFormat
 import WALNode
 import WALSystem
 
@@ -13,6 +14,14 @@ extension AsyncParsableCommand {
     ///
     /// The line says, too, what would be valid, and whose help tells the rest.
     package static func runFromCommandLine() async {
+        let name = configuration.commandName ?? _commandName
+        if let odd = argumentThatIsNoText() {
+            LineLogHandler.line(
+                of: name,
+                "the argument '\(PathText.escaped(odd))' is not UTF-8; name such a directory or file by a symbolic link "
+                    + "that is", format: .text)
+            Foundation.exit(ExitCode.validationFailure.rawValue)
+        }
         do {
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -21,7 +30,6 @@ extension AsyncParsableCommand {
                 try command.run()
             }
         } catch  where !(error is ExitCode) && exitCode(for: error) == .validationFailure {
-            let name = configuration.commandName ?? _commandName
             let form = WrongForm.last.withLock { $0.map { "; valid is \($0)" } } ?? ""
             LineLogHandler.line(of: name, "\(message(for: error))\(form); see \(helpCommand(name))", format: .text)
             Foundation.exit(ExitCode.validationFailure.rawValue)
@@ -29,6 +37,17 @@ extension AsyncParsableCommand {
             exit(withError: error)
         }
     }
+}
+
+/// The first argument that is not UTF-8. As text it would be another one: what is not UTF-8 in it is replaced.
+private func argumentThatIsNoText() -> [UInt8]? {
+    for index in 0..<Int(CommandLine.argc) where index > 0 {
+        guard let argument = CommandLine.unsafeArgv[index] else { continue }
+        if String(validatingCString: argument) == nil {
+            return Array(UnsafeBufferPointer(start: argument, count: strlen(argument))).map(UInt8.init(bitPattern:))
+        }
+    }
+    return nil
 }
 
 extension ParsableCommand {

@@ -52,6 +52,31 @@ import Testing
         }
     }
 
+    /// What is in a tree may have any name; the path of the tree itself is text.
+    @Test func aPathThatIsNotTextIsNamedByALink() throws {
+        try withWorld { world in
+            try world.must("sh", "-c", "cd \(world.path) && mkdir \"$(printf 'odd\\377')\" && ln -s odd* link")
+            try writeFile(world.path + "/link/file", "content")
+            for arguments in [
+                "walship \"$odd\"", "walrecv \"$odd\" --from 127.0.0.1:1", "walctl status \"$odd\"",
+                "walctl mirror link \"$odd\"", "walctl log link --state \"$odd\"",
+            ] {
+                try refused(
+                    world, "sh",
+                    ["-c", "odd=$(printf 'odd\\377') && PATH=\(World.programs):$PATH && exec \(arguments)"], status: 64,
+                    names: [": the argument 'odd\\xff' is not UTF-8", "symbolic link"])
+            }
+            let link = world.path + "/link"
+            for _ in 0..<2 {
+                let mirror = try world.must("walctl", "mirror", link, world.path + "/mirror", "--once")
+                #expect(mirror.hasSuffix("equal"), "\(mirror)")
+            }
+            let status = try Status(try world.must("walctl", "status", link, "--json"))
+            #expect(status["path"] as? String == link)
+            try world.must("walctl", "verify", link, "--deep")
+        }
+    }
+
     @Test func foreignContentIsOnlyTakenOverWhenSaid() throws {
         try withWorld { world in
             let source = try world.folder("source")
@@ -481,7 +506,7 @@ import Testing
         mayMake: String? = nil, location: SourceLocation = #_sourceLocation
     ) throws {
         let before = try everything(world, but: mayMake)
-        let path = ["setpriv"].contains(program) ? program : "\(World.programs)/\(program)"
+        let path = ["setpriv", "sh"].contains(program) ? program : "\(World.programs)/\(program)"
         let outcome = try world.run(
             "sh", ["-c", "cd \"$0\" && exec \"$@\"", world.path, path] + arguments, seconds: 30)
         #expect(outcome.status == status, "\(outcome)", sourceLocation: location)
