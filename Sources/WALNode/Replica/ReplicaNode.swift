@@ -437,7 +437,8 @@ package final class ReplicaNode: Service {
             return !state.wasWelcomed
         }
         // Nobody waits by a script, either, for something that will not come.
-        if isAnotherHistory, settings.until != nil || (isFirst && settings.from != nil) {
+        // A replica that has no history yet has nothing that could be another's.
+        if isAnotherHistory, settings.until != nil || (isFirst && settings.from != nil && nodeFile.history != nil) {
             finished.finish(.failure(NodeError(.diverged, text)))
         }
         return text
