@@ -55,7 +55,9 @@ let package = Package(
         command("walship"),
         command("walrecv"),
         command("walctl"),
-        room("WALCommand", knows: ["WALNode", "WALSystem", "WALFormat", arguments, logging, lifecycle, signals]),
+        room(
+            "WALCommand",
+            knows: ["WALNode", "WALCapture", "WALSystem", "WALFormat", arguments, logging, lifecycle, signals]),
         room(
             "WALNode",
             knows: [

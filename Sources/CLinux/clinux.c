@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -353,6 +354,28 @@ int cl_inotify_add(int inotify, int descriptor, uint32_t mask) {
 }
 
 int cl_inotify_remove(int inotify, int watch) { return RETRY(inotify_rm_watch(inotify, watch)); }
+
+int cl_fanotify_create(void) {
+    /* Events name the directory by its file handle, and the entry in it: nothing is opened for us. */
+    unsigned int flags = FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_CLOEXEC | FAN_NONBLOCK;
+    return RETRY(fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE));
+}
+
+int cl_fanotify_watch_filesystem(int fanotify, int descriptor, uint64_t mask) {
+    char link[32];
+    descriptor_link(link, descriptor);
+    return RETRY(fanotify_mark(fanotify, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask | FAN_ONDIR, AT_FDCWD, link));
+}
+
+int64_t cl_file_handle(int descriptor, void *buffer, size_t capacity) {
+    if (capacity < sizeof(struct file_handle))
+        return -EINVAL;
+    struct file_handle *handle = buffer;
+    handle->handle_bytes = (unsigned int)(capacity - sizeof *handle);
+    int mount;
+    int result = RETRY(name_to_handle_at(descriptor, "", handle, &mount, AT_EMPTY_PATH));
+    return result < 0 ? result : (int64_t)(sizeof *handle + handle->handle_bytes);
+}
 
 int cl_eventfd_create(void) { return RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 

@@ -4,7 +4,8 @@ import WALFormat
 import WALSystem
 
 /// Keeps the catalog and the log of a primary's tree current. It runs on one thread from ``run()`` to its end: a request
-/// to stop, a log or catalog that cannot be written, or a root that is not the root any more.
+/// to stop, a log or catalog that cannot be written, or a doubt about the tree (``CaptureError/isDoubt``). After the last
+/// two a new one may go on with what is on disk: what this one knew beside that is gone with it.
 ///
 /// Events only mark things dirty. What happened is found by looking and comparing with the catalog, always by the same
 /// code (``Reconciler``), be it for an event, the scan at the start, or a mark.
@@ -22,12 +23,15 @@ package final class Capture {
     private var dirty: DirtySet
     private var isOverflowed = false
     private var lastScan: UInt64 = 0
+    private var scanCost: UInt64 = 0
+    private let rootStatus: FileStatus
     private let stateIdentity: FileIdentity
+    private let catalogIdentity: FileIdentity?
 
-    /// `root` is the tree's root, `state` the folder beside or below it that is never captured.
+    /// `root` is the tree's root, `state` the folder beside or below it that is never captured; the catalog is in there.
     package init(
         rootPath: String, root: Directory, state: Directory, catalog: Catalog, sink: any CaptureSink,
-        settings: CaptureSettings, mailbox: CaptureMailbox, progress: CaptureProgress
+        settings: CaptureSettings, deletions: DeletionGuard, mailbox: CaptureMailbox, progress: CaptureProgress
     ) throws {
         self.rootPath = rootPath
         self.root = root
@@ -37,35 +41,43 @@ package final class Capture {
         self.settings = settings
         self.mailbox = mailbox
         self.progress = progress
-        watcher = try Watcher()
+        watcher = try Watcher(maxWatches: settings.maxWatches ?? .max)
+        rootStatus = try root.status()
         stateIdentity = try state.status().identity
+        catalogIdentity = Self.identity(of: Self.catalogName, in: state)
         reconciler = Reconciler(
-            root: root, rootStatus: try root.status(), stateIdentity: stateIdentity, watcher: watcher,
-            settings: settings, progress: progress, sink: sink)
+            root: root, rootStatus: rootStatus, stateIdentity: stateIdentity, watcher: watcher, settings: settings,
+            deletions: deletions, progress: progress, sink: sink)
         dirty = DirtySet(settle: settings.settleNanoseconds, maxDelay: settings.maxDelayNanoseconds)
         reconciler.isContentDirty = { [unowned self] in dirty.isContentDirty(.name($0)) }
     }
 
     /// `ready` is called once, after the first scan.
     package func run(ready: () -> Void) throws {
-        defer { progress.phase = .stopped }
         do {
             try runUntilStopped(ready)
         } catch CaptureError.stopped {
+        } catch let error as CaptureError where error.isDoubt {
+            // Who goes on with it says first why it has ended.
+            throw error
+        } catch {
+            progress.phase = .stopped
+            throw error
         }
+        progress.phase = .stopped
     }
 
     private func runUntilStopped(_ ready: () -> Void) throws {
         try scan(phase: .scanning, since: Clock.monotonicNanoseconds())
         ready()
         while true {
-            var marks: [@Sendable (Result<Position, any Error>) -> Void] = []
+            var marks: [CaptureMailbox.Answer] = []
             var isStopping = false
             for request in mailbox.take() {
                 switch request {
                 case .stop: isStopping = true
                 case .rescan: isOverflowed = true
-                case .mark(let done): marks.append(done)
+                case .mark(let done), .resume(_, let done): marks.append(done)
                 }
             }
             if isStopping {
@@ -76,7 +88,7 @@ package final class Capture {
         }
     }
 
-    private func turn(marks: [@Sendable (Result<Position, any Error>) -> Void]) throws {
+    private func turn(marks: [CaptureMailbox.Answer]) throws {
         if !marks.isEmpty {
             do {
                 let position = try captureEverything()
@@ -95,24 +107,27 @@ package final class Capture {
         try waitForWork()
     }
 
-    private var isScanDue: Bool {
-        settings.scanIntervalNanoseconds > 0
-            && Clock.monotonicNanoseconds() - lastScan >= settings.scanIntervalNanoseconds
+    /// When to look at the whole tree for what raised no event. Where directories are not watched that is the only way to
+    /// see their changes, so it is as often as a twentieth of the time allows.
+    private var nextScan: UInt64? {
+        var interval = settings.scanIntervalNanoseconds > 0 ? settings.scanIntervalNanoseconds : nil
+        if watcher.isPartial { interval = min(interval ?? .max, max(1_000_000_000, scanCost * 20)) }
+        return interval.map { lastScan + $0 }
     }
+
+    private var isScanDue: Bool { nextScan.map { $0 <= Clock.monotonicNanoseconds() } ?? false }
 
     private func waitForWork() throws {
         let now = Clock.monotonicNanoseconds()
-        var wait: UInt64? = nil
-        if let due = dirty.nextDue { wait = due > now ? due - now : 0 }
-        if settings.scanIntervalNanoseconds > 0 {
-            let scan = lastScan + settings.scanIntervalNanoseconds
-            wait = min(wait ?? .max, scan > now ? scan - now : 0)
-        }
+        // No event tells that the root was replaced or unmounted.
+        var wait = Self.rootCheckNanoseconds
+        for time in [dirty.nextDue, nextScan].compactMap({ $0 }) { wait = min(wait, time > now ? time - now : 0) }
         // Rounded up, or the last millisecond would be spent turning in circles.
-        let milliseconds = wait.map { Int(min(($0 + 999_999) / 1_000_000, 86_400_000)) }
+        let milliseconds = Int((wait + 999_999) / 1_000_000)
         let ready = try Poller.poll(
-            descriptors: [watcher.inotify.descriptor, mailbox.wake.descriptor], timeoutMilliseconds: milliseconds)
+            descriptors: watcher.descriptors + [mailbox.wake.descriptor], timeoutMilliseconds: milliseconds)
         if ready.contains(mailbox.wake.descriptor) { mailbox.wake.drain() }
+        if ready.isEmpty { try checkRoot() }
     }
 
     // MARK: Events
@@ -143,23 +158,11 @@ package final class Capture {
 
     // MARK: Batches
 
-    /// Everything that was written before the call: the cookie's event comes after the events of all of it.
+    /// Everything that was written before the call: a write has queued its events when it returns, so they are there to be
+    /// drained; where nobody watches, all is looked at.
     private func captureEverything() throws -> Position {
-        let cookie = temporaryName()
-        let cookies = Name("cookies")
-        do throws(SystemError) {
-            try state.makeDirectory(cookies)
-        } catch {
-            guard error.isExisting else { throw error }
-        }
-        let folder = try state.openDirectory(cookies)
-        let watch = try watcher.inotify.add(folder)
-        defer { try? watcher.inotify.remove(watch) }
-        try folder.createFile(cookie).close()
-        defer { try? folder.unlink(cookie) }
-        // The kernel queues in order, so whatever was written before the cookie stands before it in the queue, and one
-        // drain after the file was made takes both.
         try drainEvents()
+        if watcher.isPartial { isOverflowed = true }
         let start = Clock.monotonicNanoseconds()
         while true {
             if isOverflowed { try scan(phase: .rescan, since: start) }
@@ -213,15 +216,20 @@ package final class Capture {
         for glance in reconciler.takeRetries() { dirty.markAgain(.name(glance.place), since: glance.since, now: now) }
         for place in reconciler.takeFuzzy() { dirty.mark(.name(place), content: true, now: now) }
         if reconciler.needsScan { isOverflowed = true }
+        progress.watches.store(watcher.count, ordering: .relaxed)
+        progress.filesystemWatches.store(watcher.filesystemCount, ordering: .relaxed)
+        progress.unwatched.store(watcher.unwatchedCount, ordering: .relaxed)
     }
 
     /// Looks at the whole tree. Also the way to begin: of an empty catalog everything is new.
     private func scan(phase: CaptureProgress.Phase, since: UInt64) throws {
         try checkRoot()
         progress.phase = phase
+        let begin = Clock.monotonicNanoseconds()
         progress.namesSeen.store(0, ordering: .relaxed)
         progress.skippedSpecial.store(0, ordering: .relaxed)
         progress.immutable.store(0, ordering: .relaxed)
+        progress.clearProblems()
         isOverflowed = false
         // Whatever is dirty is looked at by the scan; what becomes dirty during it is looked at again.
         dirty.removeAll()
@@ -236,26 +244,28 @@ package final class Capture {
         }
         try progress.checkCancelled()
         takeBack()
-        progress.watches.store(watcher.count, ordering: .relaxed)
-        progress.watchLimitReached.store(watcher.reachedLimit, ordering: .relaxed)
+        reconciler.acceptsDeletions = false
         lastScan = Clock.monotonicNanoseconds()
+        scanCost = lastScan - begin
         progress.phase = .watching
+        progress.doubt = nil
     }
 
+    private static let rootCheckNanoseconds: UInt64 = 5_000_000_000
+    private static let catalogName = Name("catalog.sqlite")
+
+    /// Before anything may be taken for deleted. Who empties the tree with all that is in it takes the state away, too, and
+    /// what is written to files without a name is lost.
     private func checkRoot() throws {
-        guard try root.status().identity == currentRootIdentity() else {
-            throw CaptureError.rootChanged(
-                "\(rootPath) is not the directory that it was at the start; nothing was taken for deleted. Put it back "
-                    + "and start again")
+        guard let now = try? Directory.open(path: rootPath).status(), now.identity == rootStatus.identity,
+            now.dev == rootStatus.dev
+        else { throw CaptureError.rootReplaced(rootPath) }
+        guard try state.status().linkCount > 0, Self.identity(of: Self.catalogName, in: state) == catalogIdentity else {
+            throw CaptureError.stateGone(state.currentPath.map { PathText.escaped($0) } ?? "")
         }
     }
 
-    private func currentRootIdentity() throws -> FileIdentity? {
-        do throws(SystemError) {
-            return try Directory.open(path: rootPath).status().identity
-        } catch {
-            if error.isNotFound { return nil }
-            throw error
-        }
+    private static func identity(of name: Name, in directory: Directory) -> FileIdentity? {
+        try? directory.status(of: name).identity
     }
 }

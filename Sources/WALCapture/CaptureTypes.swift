@@ -14,9 +14,10 @@ package struct CaptureSettings: Sendable {
     package var scanIntervalNanoseconds: UInt64 = 3_600_000_000_000
     /// Replicate device nodes, which without this are skipped and counted.
     package var capturesDevices = false
-    /// Take more than half of a tree for deleted, of at least ``minGuardedDeletions`` objects, without asking.
+    /// Take whatever the first scan finds deleted, and the root for the right one, without asking.
     package var acceptsDeletions = false
-    package static let minGuardedDeletions: UInt64 = 1000
+    /// At most so many inotify watches are taken; nil for as many as the system gives.
+    package var maxWatches: Int?
 
     package init() {}
 }
@@ -30,20 +31,52 @@ package protocol CaptureSink: AnyObject {
 }
 
 package enum CaptureError: Error, Sendable, CustomStringConvertible {
-    /// The root is not what it was; nothing is taken for deleted.
-    case rootChanged(String)
-    /// More of the tree is gone at once than is believed.
-    case tooManyDeletions(gone: UInt64, of: UInt64)
+    /// Another directory, or none, stands where the root was at the start.
+    case rootReplaced(String)
+    /// The catalog is of another directory than the root.
+    case otherTree
+    /// What the state folder held at the start is not there any more.
+    case stateGone(String)
+    /// More of the tree is gone at once than is believed: of the objects that it had, and how many of them the log does not
+    /// say to be gone.
+    case tooManyDeletions(gone: UInt64, of: UInt64, kept: UInt64)
+    /// Another file system is mounted where one tree must be.
+    case mountPoint(String)
     /// There is nobody to answer any more.
     case stopped
 
+    /// The tree may not be the tree, so nothing is taken for deleted: it takes somebody who knows, or time, to go on.
+    package var isDoubt: Bool {
+        switch self {
+        case .rootReplaced, .otherTree, .stateGone, .tooManyDeletions: true
+        case .mountPoint, .stopped: false
+        }
+    }
+
     package var description: String {
         switch self {
-        case .rootChanged(let text): text
-        case .tooManyDeletions(let gone, let all):
-            "\(gone) of \(all) objects are gone from the tree at once; nothing was deleted on the replicas. Put them back, "
-                + "or start with --accept-deletions if that is meant"
+        case .rootReplaced(let path):
+            "\(path) is not the directory that it was at the start; nothing was taken for deleted"
+        case .otherTree:
+            "the catalog describes another directory than the one that is there now; nothing was taken for deleted"
+        case .stateGone(let path): "the state folder \(path) was removed or replaced while it was in use"
+        case .tooManyDeletions(let gone, let all, let kept):
+            "\(gone) of \(all) objects are gone from the tree at once; \(kept == gone ? "all" : "\(kept)") of these are kept "
+                + "on the replicas"
+        case .mountPoint(let path):
+            "\(path) is a mount point; a replica must be on one file system, so unmount it first"
         case .stopped: "capture has stopped"
+        }
+    }
+
+    /// What to do about a doubt. `accept` is what an operator does to say that it is meant.
+    package func remedy(accept: String) -> String {
+        switch self {
+        case .rootReplaced: "put it back, or stop and start again in the new one"
+        case .otherTree: "if this one was restored in its place, \(accept)"
+        case .stateGone: "stop, and restore it from a copy, or start again to begin a new history"
+        case .tooManyDeletions: "put them back, or, if that is meant, \(accept)"
+        case .mountPoint, .stopped: ""
         }
     }
 }
@@ -61,15 +94,25 @@ package final class CaptureProgress: Sendable {
     package let filesRead = Atomic<UInt64>(0)
     package let bytesRead = Atomic<UInt64>(0)
     package let dirty = Atomic<Int>(0)
+    /// Directories by who tells of their changes: inotify, fanotify, or nobody, so that scans find them.
     package let watches = Atomic<Int>(0)
+    package let filesystemWatches = Atomic<Int>(0)
+    package let unwatched = Atomic<Int>(0)
     package let skippedSpecial = Atomic<UInt64>(0)
     package let immutable = Atomic<UInt64>(0)
-    package let watchLimitReached = Atomic<Bool>(false)
     /// Why something is not replicated, by path; at most ``maxProblems``.
     private let problemTexts = Mutex<[String: String]>([:])
     package static let maxProblems = 100
 
+    /// Why nothing is captured until somebody, or time, has put it right; nil while all is well.
+    private let doubtText = Mutex<String?>(nil)
+
     package init() {}
+
+    package var doubt: String? {
+        get { doubtText.withLock { $0 } }
+        set { doubtText.withLock { $0 = newValue } }
+    }
 
     package var phase: Phase {
         get { Phase(rawValue: phaseValue.load(ordering: .relaxed)) ?? .starting }
@@ -89,65 +132,12 @@ package final class CaptureProgress: Sendable {
         problemTexts.withLock { if $0.count < Self.maxProblems || $0[path] != nil { $0[path] = problem } }
     }
 
+    /// A scan meets them again where they are still there.
+    func clearProblems() {
+        problemTexts.withLock { $0.removeAll() }
+    }
+
     func clearProblem(_ path: String) {
         problemTexts.withLock { $0[path] = nil }
-    }
-}
-
-/// How other threads speak to the capture thread.
-package final class CaptureMailbox: Sendable {
-    enum Request: Sendable {
-        case mark(@Sendable (Result<Position, any Error>) -> Void)
-        case rescan
-        case stop
-    }
-
-    private let requests = Mutex<[Request]>([])
-    private let isClosed = Mutex<Bool>(false)
-    let wake: EventFD
-
-    package init() throws {
-        wake = try EventFD()
-    }
-
-    /// Captures all that was written before the call and gives the position that holds it. `done` is called on the
-    /// capture thread.
-    package func mark(_ done: @escaping @Sendable (Result<Position, any Error>) -> Void) {
-        post(.mark(done))
-    }
-
-    package func rescan() {
-        post(.rescan)
-    }
-
-    package func stop() {
-        post(.stop)
-    }
-
-    private func post(_ request: Request) {
-        let refused = isClosed.withLock { closed in
-            if !closed { requests.withLock { $0.append(request) } }
-            return closed
-        }
-        if refused {
-            if case .mark(let done) = request { done(.failure(CaptureError.stopped)) }
-            return
-        }
-        wake.signal()
-    }
-
-    func take() -> [Request] {
-        requests.withLock { waiting in
-            defer { waiting.removeAll() }
-            return waiting
-        }
-    }
-
-    /// After this nobody waits for an answer that never comes.
-    package func close() {
-        isClosed.withLock { $0 = true }
-        for case .mark(let done) in take() {
-            done(.failure(CaptureError.stopped))
-        }
     }
 }

@@ -12,6 +12,9 @@ final class Reconciler {
     /// Where the state folder stands unless told otherwise; never replicated in either direction.
     static let reservedName = Name(".wal")
 
+    /// A place that no tree has: there is no object 0.
+    private static let nowhere = Place(parent: 0, name: reservedName)
+
     /// A name to look at, and what is known of it.
     struct Glance {
         var place: Place
@@ -27,6 +30,9 @@ final class Reconciler {
     let stateIdentity: FileIdentity
     let watcher: Watcher
     let settings: CaptureSettings
+    private let deletions: DeletionGuard
+    /// An operator has said that what is gone is meant to be: until the end of the next scan.
+    var acceptsDeletions: Bool
     let progress: CaptureProgress
     let handles: TreeHandles
     let content: ContentCapture
@@ -41,8 +47,9 @@ final class Reconciler {
     private(set) var isBaseline = false
     private(set) var isScan = false
     private var since: UInt64 = 0
-    /// Objects that lost a name in this batch: dropped at its end unless they have another by then.
-    var orphans: Set<ObjectID> = []
+    /// Objects that lost a name in this batch, with the last one that they lost: dropped at its end unless they have
+    /// another by then.
+    var orphans: [ObjectID: Place] = [:]
     /// Directories that got another name since the last segment.
     var movedDirectories: Set<ObjectID> = []
     /// Directories whose entries are still to be compared.
@@ -67,12 +74,14 @@ final class Reconciler {
 
     init(
         root: Directory, rootStatus: FileStatus, stateIdentity: FileIdentity, watcher: Watcher,
-        settings: CaptureSettings, progress: CaptureProgress, sink: any CaptureSink
+        settings: CaptureSettings, deletions: DeletionGuard, progress: CaptureProgress, sink: any CaptureSink
     ) {
         self.rootStatus = rootStatus
         self.stateIdentity = stateIdentity
         self.watcher = watcher
         self.settings = settings
+        self.deletions = deletions
+        acceptsDeletions = settings.acceptsDeletions
         self.progress = progress
         self.sink = sink
         handles = TreeHandles(root: root)
@@ -103,12 +112,10 @@ final class Reconciler {
             try transaction.insert(
                 ObjectRow(id: .root, kind: .directory, metadata: rootStatus.metadata, identity: rootStatus.identity))
             changes.directory(.root, rootStatus.metadata)
-        } else if known == .unknown {
+        } else if known == .unknown || (known != rootStatus.identity && acceptsDeletions) {
             try transaction.setLocal(.root, identity: rootStatus.identity, stamp: ObjectRow.neverSeen)
         } else if known != rootStatus.identity {
-            throw CaptureError.rootChanged(
-                "the catalog describes another directory than the one that is there now; nothing was taken for deleted. "
-                    + "Where this one was restored in its place, remove catalog.sqlite: it is then taken as it is")
+            throw CaptureError.otherTree
         }
         try watcher.watch(.root, handles.root)
     }
@@ -138,7 +145,7 @@ final class Reconciler {
         }
         // Where the other half of a move cannot be known, all is looked at.
         if try hasLoop() { try scan {} }
-        if isScan { orphans.formUnion(try catalog.namelessObjects()) }
+        if isScan { for object in try catalog.namelessObjects() { orphans[object] = orphans[object] ?? Self.nowhere } }
         try dropOrphans()
         if isBaseline {
             changes.removeAll()
@@ -147,6 +154,7 @@ final class Reconciler {
         } else if !changes.isEmpty {
             try emit()
         }
+        deletions.note(objects: catalog.state.objectCount, now: Clock.monotonicNanoseconds())
         catalog = nil
     }
 
@@ -199,7 +207,7 @@ final class Reconciler {
     func emitNow() throws {
         if isBaseline {
             changes.removeAll()
-        } else if try !changes.isEmpty && !hasLoop() && (deletionLimit == .max || deletions() <= deletionLimit) {
+        } else if try !changes.isEmpty && !hasLoop() && (try excessDeletions()) == nil {
             try emit()
         }
     }
@@ -229,6 +237,7 @@ final class Reconciler {
     func scan(pause: () throws -> Void) throws {
         isScan = true
         special.removeAll()
+        watcher.forgetUnwatched()
         try directory(.root)
         unlisted.append(.root)
         try listUnlisted(pause)
@@ -248,8 +257,8 @@ final class Reconciler {
         guard let directory = try open(object) else { return }
         let entries: [DirectoryEntry]
         do {
-            guard try directory.status().dev == rootStatus.dev else {
-                progress.report(try path(of: object), "is on another file system; what is below it is left out")
+            guard try object == .root || !isBoundary(directory.status()) else {
+                progress.report(try path(of: object), Self.boundaryText)
                 return
             }
             // Watch first, then look: what comes after that raises an event.
@@ -356,38 +365,50 @@ final class Reconciler {
     // MARK: Objects without a name
 
     private func hasOrphans() throws -> Bool {
-        for object in orphans where try object != .root && !catalog.hasName(object) { return true }
+        for object in orphans.keys where try object != .root && !catalog.hasName(object) { return true }
         return false
     }
 
-    private var deletionLimit: UInt64 {
-        settings.acceptsDeletions || isBaseline
-            ? .max : max(CaptureSettings.minGuardedDeletions, catalog.state.objectCount / 2)
+    /// How many objects would go with the names that are lost now, where that are more than is believed.
+    private func excessDeletions() throws -> UInt64? {
+        guard !isBaseline, !acceptsDeletions, !orphans.isEmpty,
+            let allowed = deletions.allowance(
+                objects: catalog.state.objectCount, now: Clock.monotonicNanoseconds())
+        else { return nil }
+        let gone = try lostObjects()
+        return gone > allowed ? gone : nil
     }
 
-    /// Objects that would go with the names that are lost now, those below them included.
-    private func deletions() throws -> UInt64 {
+    /// Objects that are gone with their names, those below them included. What has something else in its place was
+    /// replaced, as editors do and whoever restores a tree.
+    private func lostObjects() throws -> UInt64 {
         var gone: UInt64 = 0
-        var waiting = try orphans.filter { try !catalog.hasName($0) }
-        while let object = waiting.popFirst() {
-            gone += 1
-            for child in try catalog.children(of: object) { waiting.insert(child.object) }
+        var waiting: [ObjectID] = []
+        for (object, place) in orphans where try !catalog.hasName(object) {
+            if try catalog.lookup(place) == nil { gone += 1 }
+            waiting.append(object)
+        }
+        while let object = waiting.popLast() {
+            for child in try catalog.children(of: object) {
+                gone += 1
+                if child.kind == .directory { waiting.append(child.object) }
+            }
         }
         return gone
     }
 
     /// A disk that was emptied or not mounted looks like a tree that was deleted; that is not believed unasked.
-    private func guardDeletions() throws {
-        let limit = deletionLimit
-        let gone = limit == .max ? 0 : try deletions()
-        guard gone <= limit else {
-            throw CaptureError.tooManyDeletions(gone: gone, of: catalog.state.objectCount)
-        }
+    private func checkDeletions() throws {
+        if acceptsDeletions { deletions.accept() }
+        guard let gone = try excessDeletions() else { return }
+        let objects = catalog.state.objectCount
+        let before = deletions.doubt(objects: objects)
+        throw CaptureError.tooManyDeletions(gone: gone + (before - objects), of: before, kept: gone)
     }
 
     private func dropOrphans() throws {
-        try guardDeletions()
-        var waiting = Array(orphans)
+        try checkDeletions()
+        var waiting = Array(orphans.keys)
         orphans.removeAll()
         while let object = waiting.popLast() {
             guard object != .root, try !catalog.hasName(object), try catalog.identity(of: object) != nil else {

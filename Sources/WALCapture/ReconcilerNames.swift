@@ -38,9 +38,8 @@ extension Reconciler {
         if kind == .directory, status.identity == stateIdentity { return true }
         if isScan, status.isImmutable { progress.immutable.add(1, ordering: .relaxed) }
         // Something is mounted here. What it covers is not gone, so it is kept as it was known.
-        guard status.dev == rootStatus.dev else {
-            progress.report(
-                try path(of: place), "is on another file system: what is there is left out, what it covers is kept")
+        guard !isBoundary(status) else {
+            progress.report(try path(of: place), Self.boundaryText)
             return true
         }
         let here = try known.flatMap { try catalog.object($0) }
@@ -57,6 +56,13 @@ extension Reconciler {
         if let here, isUnknown { return try same(here, glance, status, directory) }
         return try appeared(glance, kind, status, directory, before: here)
     }
+
+    /// Where another file system begins, or, mounted a second time, another part of this one.
+    func isBoundary(_ status: FileStatus) -> Bool {
+        status.dev != rootStatus.dev || status.isMountRoot
+    }
+
+    static let boundaryText = "is a mount point: what is there is left out, what it covers is kept"
 
     /// Extended attributes, which change only with the change time. False when nobody is there any more: the next event
     /// tells. What cannot be read stays as it was known.
@@ -108,18 +114,18 @@ extension Reconciler {
         guard let object = try catalog.lookup(place) else { return }
         try catalog.unbind(place)
         changes.unbind(parent: place.parent, place.name)
-        try lostName(object)
+        try lostName(object, place)
     }
 
     func bind(_ place: Place, _ object: ObjectID) throws {
         let old = try catalog.lookup(place)
         try catalog.bind(place, to: object)
         changes.bind(parent: place.parent, place.name, object)
-        if let old, old != object { try lostName(old) }
+        if let old, old != object { try lostName(old, place) }
     }
 
-    private func lostName(_ object: ObjectID) throws {
-        orphans.insert(object)
+    private func lostName(_ object: ObjectID, _ place: Place) throws {
+        orphans[object] = place
         // It may have been written to by that name before, and then no event speaks of the others.
         if written.contains(object) { followUps += try catalog.places(of: object) }
     }

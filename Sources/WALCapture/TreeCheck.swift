@@ -110,7 +110,7 @@ package struct TreeCheck {
     private func isSpecial(_ name: Name, _ directory: Directory, _ device: UInt64) throws -> Bool {
         do throws(SystemError) {
             let status = try directory.status(of: name)
-            return status.kind == nil || status.kind!.isDevice || status.dev != device
+            return status.kind == nil || status.kind!.isDevice || status.dev != device || status.isMountRoot
         } catch {
             // Gone since it was listed: that is for the next look.
             if error.isNotFound { return false }

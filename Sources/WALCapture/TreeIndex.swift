@@ -15,12 +15,13 @@ package struct TreeIndex {
     }
 
     /// Fills the empty catalog from `root`. Everything is read: only content tells what content is. Sockets are
-    /// left out, and so is `.wal` at the root.
+    /// left out, and so is `.wal` at the root. A mount is refused: what is not the primary's is going to be removed.
     package func fill(_ catalog: CatalogTransaction, root: Directory) throws {
         var status = try root.status()
         status.attributes = try root.attributes().attributes
         try catalog.insert(
             ObjectRow(id: .root, kind: .directory, metadata: status.metadata, identity: status.identity))
+        let device = status.dev
         var next = ObjectID.firstLocal
         var waiting: [(ObjectID, Directory)] = [(.root, root)]
         while let (parent, directory) = waiting.popLast() {
@@ -31,6 +32,9 @@ package struct TreeIndex {
                 status.attributes = try directory.attributes(of: entry.name).attributes
                 progress.namesSeen.add(1, ordering: .relaxed)
                 guard let kind = status.kind else { continue }
+                guard !status.isMountRoot, status.dev == device else {
+                    throw CaptureError.mountPoint(describe(directory, entry.name))
+                }
                 if kind != .directory, status.linkCount > 1, let twin = try catalog.find(status.identity) {
                     try catalog.bind(Place(parent: parent, name: entry.name), to: twin)
                     continue
@@ -43,6 +47,10 @@ package struct TreeIndex {
                 next += 1
             }
         }
+    }
+
+    private func describe(_ directory: Directory, _ name: Name) -> String {
+        PathText.escaped((directory.currentPath ?? []) + [0x2F] + name.bytes)
     }
 
     private func row(

@@ -2,16 +2,24 @@ import WALCatalog
 import WALFormat
 import WALSystem
 
-/// inotify watches by directory object: a rename of a directory, or of one above it, leaves them right.
+/// Watches by directory object: a rename of a directory, or of one above it, leaves them right.
+///
+/// A directory has an inotify watch while there are any. The others, where this process may, are told of by fanotify on
+/// the whole file system; else they are unwatched, and only a scan sees what changes there.
 final class Watcher {
-    let inotify: Inotify
+    private let inotify: Inotify
+    private let maxWatches: Int
     private var objects: [Int32: ObjectID] = [:]
     private var watches: [ObjectID: Int32] = [:]
+    private var fanotify: Fanotify?
+    private var mayUseFanotify = true
+    private var handled: [FileHandleKey: ObjectID] = [:]
+    private var handles: [ObjectID: FileHandleKey] = [:]
+    private var unwatched: Set<ObjectID> = []
     private let buffer: UnsafeMutableRawBufferPointer
-    /// Not every directory could be watched: what changes there is seen at the next scan only.
-    private(set) var reachedLimit = false
 
-    init() throws {
+    init(maxWatches: Int) throws {
+        self.maxWatches = maxWatches
         inotify = try Inotify()
         buffer = .allocate(byteCount: 256 << 10, alignment: 8)
     }
@@ -20,36 +28,78 @@ final class Watcher {
         buffer.deallocate()
     }
 
-    var count: Int { watches.count }
+    /// To wait for, with ``Poller``.
+    var descriptors: [Int32] { [inotify.descriptor] + (fanotify.map { [$0.descriptor] } ?? []) }
 
-    func isWatching(_ object: ObjectID) -> Bool { watches[object] != nil }
+    var count: Int { watches.count }
+    var filesystemCount: Int { handles.count }
+    var unwatchedCount: Int { unwatched.count }
+    /// What changes in some directories is seen at the next scan only.
+    var isPartial: Bool { !unwatched.isEmpty }
+
+    func isWatching(_ object: ObjectID) -> Bool { watches[object] != nil || handles[object] != nil }
 
     /// True when nobody watched it before.
     @discardableResult
     func watch(_ object: ObjectID, _ directory: Directory) throws(SystemError) -> Bool {
-        guard watches[object] == nil else { return false }
+        guard !isWatching(object) else { return false }
+        if try !addWatch(object, directory), !addHandle(object, directory) { unwatched.insert(object) }
+        return true
+    }
+
+    /// False at the limit.
+    private func addWatch(_ object: ObjectID, _ directory: Directory) throws(SystemError) -> Bool {
+        guard watches.count < maxWatches else { return false }
         do throws(SystemError) {
             let watch = try inotify.add(directory)
             // The same inode under another number: the later number is the right one.
             if let old = objects[watch] { watches[old] = nil }
             objects[watch] = object
             watches[object] = watch
+            return true
         } catch {
             guard error.isWatchLimit else { throw error }
-            reachedLimit = true
+            return false
         }
-        return true
+    }
+
+    /// False where fanotify is not to be had.
+    private func addHandle(_ object: ObjectID, _ directory: Directory) -> Bool {
+        guard mayUseFanotify else { return false }
+        do throws(SystemError) {
+            if fanotify == nil {
+                let made = try Fanotify()
+                try made.watchFilesystem(of: directory)
+                fanotify = made
+            }
+            let handle = try FileHandleKey(of: directory)
+            if let old = handled[handle] { handles[old] = nil }
+            handled[handle] = object
+            handles[object] = handle
+            return true
+        } catch {
+            // No privilege, an old kernel, a file system without handles: none of that changes while this runs.
+            mayUseFanotify = false
+            return false
+        }
     }
 
     func unwatch(_ object: ObjectID) {
+        unwatched.remove(object)
+        if let handle = handles.removeValue(forKey: object) { handled[handle] = nil }
         guard let watch = watches.removeValue(forKey: object) else { return }
         objects[watch] = nil
         // The kernel has removed it already when the directory is gone.
         try? inotify.remove(watch)
     }
 
+    /// A scan visits all directories, and adds those again that still cannot be watched.
+    func forgetUnwatched() {
+        unwatched.removeAll(keepingCapacity: true)
+    }
+
     struct Event {
-        /// nil: the queue overflowed, or the watch is not ours any more.
+        /// nil: the queue overflowed, or the directory is not ours, or not any more.
         var directory: ObjectID?
         var mask: InotifyMask
         var name: [UInt8]
@@ -66,6 +116,18 @@ final class Watcher {
                     objects[event.wd] = nil
                     watches[directory] = nil
                 }
+                body(Event(directory: directory, mask: event.mask, name: event.name))
+            }
+            if isEmpty { break }
+        }
+        guard let fanotify else { return }
+        while true {
+            var isEmpty = true
+            for event in try fanotify.read(into: buffer) {
+                isEmpty = false
+                // Most are of other directories of the file system, this program's own state among them.
+                let directory = event.directory.flatMap { handled[$0] }
+                guard directory != nil || event.mask.contains(.overflow) else { continue }
                 body(Event(directory: directory, mask: event.mask, name: event.name))
             }
             if isEmpty { return }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Synchronization
+import WALCapture
 import WALFormat
 import WALNode
 
@@ -50,6 +51,35 @@ extension Compression: FormedArgument {
     }
 
     package var defaultValueDescription: String { "\(self)" }
+}
+
+extension DeletionLimit: FormedArgument {
+    package static var form: String { "a part of the tree as 50%, or a number of objects" }
+
+    package init?(form text: String) {
+        let isShare = text.hasSuffix("%")
+        guard let number = Count(form: isShare ? String(text.dropLast()) : text) else { return nil }
+        if isShare, number.value > 100 { return nil }
+        self = isShare ? .share(UInt64(number.value)) : .count(UInt64(number.value))
+    }
+
+    package var defaultValueDescription: String {
+        switch self {
+        case .share(let percent): "\(percent)%"
+        case .count(let count): "\(count)"
+        }
+    }
+}
+
+/// How many of something.
+package struct Count: FormedArgument, Hashable, Sendable {
+    package static let form = "a number, as 1000"
+    package var value: Int
+
+    package init?(form text: String) {
+        guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let value = Int(text) else { return nil }
+        self.value = value
+    }
 }
 
 /// A size in bytes: a number with an optional K, M, G or T, powers of 1,024.

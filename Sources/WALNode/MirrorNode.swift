@@ -26,6 +26,7 @@ package final class MirrorNode: Service {
         var settings = PrimarySettings(rootPath: source)
         settings.listen = [Address(host: "127.0.0.1", port: 0)]
         settings.command = "walctl mirror"
+        settings.endsInDoubt = isOnce
         var replica = ReplicaSettings(rootPath: mirror)
         replica.name = "mirror"
         replica.adopts = adopts

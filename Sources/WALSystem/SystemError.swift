@@ -22,6 +22,8 @@ package struct SystemError: Error, Equatable, Sendable {
     package var isExisting: Bool { code == Errno.exists || code == Errno.notEmpty }
     /// Somebody may not, as opposed to something is not.
     package var isDenied: Bool { code == Errno.access || code == Errno.notPermitted }
+    /// Something is mounted there.
+    package var isBusy: Bool { code == Errno.busy }
     /// A symlink where this room follows none, or (RESOLVE_BENEATH) a path that leaves its directory.
     package var isSymlinkOrEscape: Bool { code == Errno.loop || code == Errno.crossDevice }
     /// The file system or the kernel does not have the feature.
@@ -87,7 +89,9 @@ extension SystemError: CustomStringConvertible {
         "fsync": "sync", "fdatasync": "sync", "syncfs": "sync the file system of", "fallocate": "allocate in",
         "copy_file_range": "copy to", "ioctl_ficlone": "clone to", "lseek": "seek in", "flock": "lock",
         "inotify_init1": "start watching", "inotify_add_watch": "watch", "inotify_rm_watch": "stop watching",
-        "eventfd": "create an event counter", "poll": "wait", "fstatvfs": "examine the file system of",
+        "fanotify_init": "start watching file systems", "fanotify_mark": "watch the file system of",
+        "name_to_handle_at": "find the handle of", "eventfd": "create an event counter", "poll": "wait",
+        "fstatvfs": "examine the file system of",
         "getrlimit": "read or raise the limit of open files", "pthread_create": "start a thread",
         "gethostname": "read the host's name",
     ]

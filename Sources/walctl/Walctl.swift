@@ -13,7 +13,8 @@ struct Walctl: AsyncParsableCommand {
             """,
         version: version,
         subcommands: [
-            Status.self, PositionCommand.self, Mark.self, Wait.self, Verify.self, Log.self, Dump.self, Mirror.self,
+            Status.self, PositionCommand.self, Mark.self, Resume.self, Wait.self, Verify.self, Log.self, Dump.self,
+            Mirror.self,
         ])
 
     static func main() async { await runFromCommandLine() }

@@ -60,10 +60,25 @@ struct Walship: AsyncParsableCommand {
     @Flag(help: "Replicate device nodes; without it they are skipped and counted.")
     var devices = false
 
+    @Option(
+        name: .customLong("max-delete"), parsing: .unconditional,
+        help: "Stall when more than this is gone from the tree at once.")
+    var maxDelete = DeletionLimit.standard
+
     @Flag(
         name: .customLong("accept-deletions"),
-        help: "Believe it when more than half of the tree, of at least 1,000 objects, is gone at once.")
+        help: "What is gone at this start is meant to be, however much: delete it on the replicas, too.")
     var acceptDeletions = false
+
+    @Flag(
+        name: [.customShort("x"), .customLong("one-file-system")],
+        help: "Leave out what is mounted below DIR; always so, and here for who likes to say it.")
+    var oneFileSystem = false
+
+    @Option(
+        name: .customLong("max-watches"), parsing: .unconditional,
+        help: "Take at most so many inotify watches (default: as many as the system gives).")
+    var maxWatches: Count?
 
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
     var insecure = false
@@ -107,6 +122,9 @@ struct Walship: AsyncParsableCommand {
         settings.capture.maxInlineBytes = Int(inlineLimit.bytes)
         settings.capture.capturesDevices = devices
         settings.capture.acceptsDeletions = acceptDeletions
+        settings.capture.maxWatches = maxWatches?.value
+        settings.maxDelete = maxDelete
+        settings.endsInDoubt = once
         settings.retention = Retention(
             budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
         return settings

@@ -271,7 +271,7 @@ import WALTreeKit
     }
 
     @Test func deepTreesAreCapturedAndRemoved() throws {
-        primary.settings.acceptsDeletions = true
+        primary.deletions = DeletionGuard(.share(100))
         try primary.start()
         var path = primary.path + "/deep"
         try Files.makeDirectory(path)

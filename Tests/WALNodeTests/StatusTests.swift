@@ -19,7 +19,7 @@ import WALNode
             Set(object.keys) == [
                 "role", "node", "history", "epoch", "position", "state", "tree_digest", "log", "replicas", "upstream",
                 "applied_seq", "durable_seq", "lag_segments", "lag_seconds", "objects", "content_bytes", "progress",
-                "notes", "pid", "path",
+                "watch", "notes", "pid", "path",
             ])
         #expect(object["history"] is NSNull)
         #expect(object["lag_seconds"] is NSNull)

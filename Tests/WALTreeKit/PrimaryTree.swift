@@ -72,6 +72,8 @@ package final class PrimaryTree {
         settings.capturesDevices = true
         return settings
     }()
+    /// Of all captures of this tree, one after the other.
+    package var deletions = DeletionGuard(.standard)
     /// The capture sees files as this user would; nil for the user of the test.
     package var user: UInt32?
     package private(set) var progress = CaptureProgress()
@@ -119,10 +121,11 @@ package final class PrimaryTree {
         progress = CaptureProgress()
         outcome.withLock { $0 = .running }
         let make: @Sendable () throws -> Capture = {
-            [path, statePath, catalog, sink, settings, progress] in
+            [path, statePath, catalog, sink, settings, deletions, progress] in
             try Capture(
                 rootPath: path, root: try Directory.open(path: path), state: try Directory.open(path: statePath),
-                catalog: catalog, sink: sink, settings: settings, mailbox: mailbox, progress: progress)
+                catalog: catalog, sink: sink, settings: settings, deletions: deletions, mailbox: mailbox,
+                progress: progress)
         }
         self.mailbox = mailbox
         thread = try WorkerThread.start(name: "capture") { [outcome, user] in

@@ -86,6 +86,11 @@ int cl_lock_exclusive(int descriptor);
 int cl_inotify_create(void);
 int cl_inotify_add(int inotify, int descriptor, uint32_t mask);
 int cl_inotify_remove(int inotify, int watch);
+int cl_fanotify_create(void);
+/* All directories of the file system that holds the descriptor's object. */
+int cl_fanotify_watch_filesystem(int fanotify, int descriptor, uint64_t mask);
+/* Fills the buffer with a `struct file_handle` and returns its bytes; the buffer must be aligned for one. */
+int64_t cl_file_handle(int descriptor, void *buffer, size_t capacity);
 int cl_eventfd_create(void);
 int cl_eventfd_signal(int descriptor);
 int cl_eventfd_drain(int descriptor);

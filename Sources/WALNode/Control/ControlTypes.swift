@@ -4,7 +4,7 @@ import WALFormat
 /// What a client asks of a node, as JSON in a request frame.
 package struct ControlRequest: Codable, Sendable {
     package enum Verb: String, Codable, Sendable {
-        case status, position, mark, wait, verify, segment
+        case status, position, mark, resume, wait, verify, segment
     }
 
     package var verb: Verb
@@ -14,6 +14,8 @@ package struct ControlRequest: Codable, Sendable {
     package var replicas: Int?
     /// `wait`, `mark`: seconds after which the answer is that it was not met.
     package var timeoutSeconds: Double?
+    /// `resume`: what is gone from the tree is meant to be.
+    package var acceptDeletions: Bool?
     /// `verify`: read all content.
     package var deep: Bool?
     /// `verify`: put right what differs, from the primary.
@@ -184,6 +186,31 @@ package struct NodeStatus: Codable, Sendable {
         }
     }
 
+    /// Directories of a primary by who tells of changes in them.
+    package struct Watch: Codable, Sendable {
+        package var inotify: Int
+        package var fanotify: Int
+        /// Scans only find what changes there.
+        package var unwatched: Int
+
+        /// What a person may want to do about it.
+        var note: String? {
+            let all = inotify + fanotify + unwatched
+            let remedy = "raise fs.inotify.max_user_watches, which this tree needs \(all) of"
+            if unwatched > 0 {
+                return
+                    "\(unwatched) of \(all) directories are not watched, so that scans find their changes: \(remedy), or "
+                    + "run as root for fanotify"
+            }
+            if fanotify > 0 {
+                return
+                    "\(fanotify) of \(all) directories are watched by fanotify on the whole file system: \(remedy) to "
+                    + "hear of this tree alone"
+            }
+            return nil
+        }
+    }
+
     package var role: String
     package var node: String
     package var history: String?
@@ -201,6 +228,8 @@ package struct NodeStatus: Codable, Sendable {
     package var objects: UInt64
     package var contentBytes: UInt64
     package var progress: Progress?
+    /// Nil where nothing is captured.
+    package var watch: Watch?
     /// Things a person should look at, each one line.
     package var notes: [String]
     package var pid: Int32?
@@ -254,7 +283,7 @@ package struct NodeStatus: Codable, Sendable {
 extension NodeStatus {
     enum CodingKeys: String, CodingKey {
         case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
-        case lagSegments, lagSeconds, objects, contentBytes, progress, notes, pid, path
+        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, notes, pid, path
     }
 
     // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
@@ -277,6 +306,7 @@ extension NodeStatus {
         try container.encode(objects, forKey: .objects)
         try container.encode(contentBytes, forKey: .contentBytes)
         try container.encode(progress, forKey: .progress)
+        try container.encode(watch, forKey: .watch)
         try container.encode(notes, forKey: .notes)
         try container.encode(pid, forKey: .pid)
         try container.encode(path, forKey: .path)

@@ -1,4 +1,5 @@
 import Foundation
+import Logging
 import NIOCore
 import Synchronization
 import WALCapture
@@ -26,7 +27,16 @@ extension PrimaryNode: ControlService {
         switch request.verb {
         case .status: response.status = try status()
         case .position: response.position = PositionStatus(logView.durableEnd)
-        case .mark: response.position = PositionStatus(try await mark(withinSeconds: request.waitSeconds))
+        case .mark:
+            response.position = PositionStatus(
+                try await mark(withinSeconds: request.waitSeconds) { [self] done in mailbox.mark(done) })
+        case .resume:
+            let accepts = request.acceptDeletions ?? false
+            if accepts { logger.notice("resumed: what is gone from the tree is meant to be") }
+            response.position = PositionStatus(
+                try await mark(withinSeconds: request.waitSeconds) { [self] done in
+                    mailbox.resume(acceptsDeletions: accepts, done)
+                })
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
@@ -46,7 +56,9 @@ extension PrimaryNode: ControlService {
     }
 
     /// A mark that is late is made all the same; only nobody waits for it any more.
-    private func mark(withinSeconds seconds: Double) async throws -> Position {
+    private func mark(
+        withinSeconds seconds: Double, post: @escaping @Sendable (@escaping CaptureMailbox.Answer) -> Void
+    ) async throws -> Position {
         let outcome: Result<Position, any Error> = await withCheckedContinuation { continuation in
             let once = Once(continuation)
             once.expire(after: seconds) { [self] in
@@ -58,8 +70,15 @@ extension PrimaryNode: ControlService {
                 }
                 once.resume(.failure(NodeError(.notMet, "no mark within \(Self.text(seconds: seconds))\(why)")))
             }
-            Task { [self] in
-                do { once.resume(.success(try await mark())) } catch { once.resume(.failure(error)) }
+            post { [self] result in
+                // In the words of the status, which name the remedy.
+                once.resume(
+                    result.mapError { error in
+                        guard let doubt = (error as? CaptureError)?.isDoubt, doubt, let text = progress.doubt else {
+                            return error
+                        }
+                        return NodeError(.failed, text)
+                    })
             }
         }
         return try outcome.get()
@@ -144,13 +163,15 @@ extension PrimaryNode: ControlService {
             if let applied = entry.applied, applied > 0, applied <= end.seq { try addLag(&replica, applied, end) }
             list.append(replica)
         }
-        return NodeStatus(
+        var status = NodeStatus(
             role: file.role.rawValue, node: file.node, history: file.history, epoch: epoch,
             position: PositionStatus(end), state: stateName, treeDigest: state.treeDigest.description,
             log: NodeStatus.Log(firstSeq: logView.firstSeq, lastSeq: end.seq, bytes: logView.bytes), replicas: list,
             upstream: nil, appliedSeq: end.seq, durableSeq: end.seq, lagSegments: 0, lagSeconds: 0,
             objects: state.objectCount, contentBytes: state.contentBytes, progress: scanProgress, notes: notes,
             pid: ProcessFacts.processID, path: settings.rootPath)
+        status.watch = watch
+        return status
     }
 
     /// Seconds since the first change that the replica does not show was captured.
@@ -168,13 +189,20 @@ extension PrimaryNode: ControlService {
     }
 
     private var stateName: String {
-        if signal.isStalled { return "stalled" }
+        if signal.isStalled || progress.doubt != nil { return "stalled" }
         return switch progress.phase {
         case .starting, .scanning: "scanning"
         case .watching: "streaming"
         case .rescan: "rescan"
         case .stalled, .stopped: "stalled"
         }
+    }
+
+    private var watch: NodeStatus.Watch {
+        NodeStatus.Watch(
+            inotify: progress.watches.load(ordering: .relaxed),
+            fanotify: progress.filesystemWatches.load(ordering: .relaxed),
+            unwatched: progress.unwatched.load(ordering: .relaxed))
     }
 
     private var scanProgress: NodeStatus.Progress? {
@@ -185,12 +213,9 @@ extension PrimaryNode: ControlService {
     }
 
     private var notes: [String] {
-        var notes = progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
-        if progress.watchLimitReached.load(ordering: .relaxed) {
-            notes.append(
-                "not every directory is watched: raise fs.inotify.max_user_watches; until then a scan finds the changes"
-            )
-        }
+        var notes = progress.doubt.map { [$0] } ?? []
+        notes += progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
+        if let note = watch.note { notes.append(note) }
         let special = progress.skippedSpecial.load(ordering: .relaxed)
         if special > 0 { notes.append("\(special) sockets and devices are not replicated") }
         let immutable = progress.immutable.load(ordering: .relaxed)

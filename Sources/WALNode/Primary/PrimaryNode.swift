@@ -20,8 +20,12 @@ package struct PrimarySettings: Sendable {
     /// Log that a slow replica still needs is dropped beyond this.
     package var retention = Retention(budgetBytes: 4 << 30, keepSeconds: 3600)
     package var capture = CaptureSettings()
+    /// Beyond this, what is gone from the tree at once is doubted.
+    package var maxDelete = DeletionLimit.standard
     /// Stop with success once every replica of ``to`` has applied what was there at the start.
     package var isOnce = false
+    /// A doubt about the tree ends the node, where nobody is there to resume it.
+    package var endsInDoubt = false
     /// As a person started it, for messages.
     package var command = "walship"
 
@@ -307,17 +311,7 @@ package final class PrimaryNode: Service {
                 let sink = LogSink(
                     writer: writer, history: history, epoch: epoch, compression: settings.compression,
                     retention: settings.retention, replicas: replicas, signal: signal, logger: logger)
-                while try capture(into: sink) == .full {
-                    // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way.
-                    signal.isStalled = true
-                    if signal.stopped.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true {
-                        break
-                    }
-                    do {
-                        try Self.catchUp(catalog, with: writer, logger)
-                        signal.isStalled = false
-                    } catch CatalogError.full {}
-                }
+                try capture(into: sink, with: writer)
                 mailbox.close()
                 finished.captureEnded(nil)
             } catch {
@@ -329,18 +323,72 @@ package final class PrimaryNode: Service {
         }
     }
 
+    /// Captures until it is stopped, over everything that time or an operator puts right.
+    private func capture(into sink: LogSink, with writer: LogWriter) throws {
+        let deletions = DeletionGuard(settings.maxDelete)
+        var acceptsDeletions = settings.capture.acceptsDeletions
+        while true {
+            switch try capture(into: sink, deletions, acceptsDeletions: acceptsDeletions) {
+            case .stopped: return
+            case .full:
+                // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way.
+                signal.isStalled = true
+                repeat {
+                    let isStopped = signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil }
+                    if isStopped == true { return }
+                } while try !hasCaughtUp(with: writer)
+                signal.isStalled = false
+            case .inDoubt(let doubt, let scanNanoseconds):
+                try report(doubt)
+                // Looking again costs what the last look did; a twentieth of the time may go into that.
+                switch try mailbox.waitInDoubt(doubt, nanoseconds: max(1_000_000_000, scanNanoseconds * 20)) {
+                case .stop: return
+                case .retry(let accepts): acceptsDeletions = accepts
+                }
+                guard try hasCaughtUp(with: writer) else { continue }
+            }
+        }
+    }
+
+    private func hasCaughtUp(with writer: LogWriter) throws -> Bool {
+        do {
+            try Self.catchUp(catalog, with: writer, logger)
+            return true
+        } catch CatalogError.full {
+            return false
+        }
+    }
+
+    private func report(_ doubt: CaptureError) throws {
+        if settings.endsInDoubt {
+            throw NodeError(.failed, "\(doubt): \(doubt.remedy(accept: "start again with --accept-deletions"))")
+        }
+        let text = "\(doubt): \(doubt.remedy(accept: "walctl resume \(settings.rootPath) --accept-deletions"))"
+        if progress.doubt != text { logger.error("\(text)") }
+        progress.doubt = text
+    }
+
     private enum CaptureEnd {
         case stopped
         /// No room for the catalog.
         case full
+        /// With what the first scan has cost, where that met the doubt.
+        case inDoubt(CaptureError, scanNanoseconds: UInt64)
     }
 
-    private func capture(into sink: LogSink) throws -> CaptureEnd {
+    private func capture(
+        into sink: LogSink, _ deletions: DeletionGuard, acceptsDeletions: Bool
+    ) throws -> CaptureEnd {
+        let began = Clock.monotonicNanoseconds()
+        var isReady = false
         do {
+            var settings = settings.capture
+            settings.acceptsDeletions = acceptsDeletions
             let capture = try Capture(
-                rootPath: settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
-                settings: settings.capture, mailbox: mailbox, progress: progress)
-            try capture.run { [self] in
+                rootPath: self.settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
+                settings: settings, deletions: deletions, mailbox: mailbox, progress: progress)
+            try capture.run {
+                isReady = true
                 signal.ready.update { $0 = true }
                 let state = try? catalog.state()
                 logger.info(
@@ -352,6 +400,9 @@ package final class PrimaryNode: Service {
             guard case .full = error else { throw error }
             logger.error("\(error); capture waits for room")
             return .full
+        } catch let error as CaptureError {
+            guard error.isDoubt else { throw error }
+            return .inDoubt(error, scanNanoseconds: isReady ? 0 : Clock.monotonicNanoseconds() - began)
         }
     }
 

@@ -132,8 +132,9 @@ final class ApplyWorker {
                 logger.warning("\(error)")
                 if !applier.isHidden { try checkAtStart() }
                 node.dropLink("the replica must reconcile")
-            } catch let error as SystemError where error.isNoSpace || error.isDenied {
-                // Room may come, and so may a right: an immutable file, a device without the privilege to make it.
+            } catch let error as SystemError where error.isNoSpace || error.isDenied || error.isBusy {
+                // Room may come, and so may a right: an immutable file, a device without the privilege to make it. What is
+                // mounted in the tree may go.
                 node.stall("\(error)")
                 _ = node.waitForStop(nanoseconds: 1_000_000_000)
             } catch let error as CatalogError {

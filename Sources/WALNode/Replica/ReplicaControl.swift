@@ -29,6 +29,9 @@ extension ReplicaNode: ControlService {
         case .position: response.position = PositionStatus(snapshot.applied)
         case .mark:
             throw NodeError(.failed, "\(settings.rootPath) is a replica; a mark is made on its primary")
+        case .resume:
+            throw NodeError(
+                .failed, "\(settings.rootPath) is a replica; resume is for a primary whose tree was doubted")
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
