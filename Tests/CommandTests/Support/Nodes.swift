@@ -9,20 +9,25 @@ final class Node {
     let program: String
     let folder: String
     let arguments: [String]
+    /// What it is started by, as another user for one: a command that becomes the program.
+    let wrapper: [String]
     private(set) var child: Child
 
-    init(_ world: World, _ program: String, _ folder: String, _ arguments: [String]) throws {
+    init(
+        _ world: World, _ program: String, _ folder: String, _ arguments: [String], wrapper: [String] = []
+    ) throws {
         self.world = world
         self.program = program
         self.folder = folder
         self.arguments = arguments
-        child = try world.start(program, [folder] + arguments)
+        self.wrapper = wrapper
+        child = try world.start(program, [folder] + arguments, wrapper: wrapper)
     }
 
     /// Starts it, which does not run now.
     func restart() throws {
         #expect(!child.isRunning)
-        child = try world.start(program, [folder] + arguments)
+        child = try world.start(program, [folder] + arguments, wrapper: wrapper)
     }
 
     func crash() throws { try child.crash() }

@@ -52,12 +52,14 @@ final class World {
     // MARK: Processes
 
     /// `program` is one of the suite's, or one of the system's.
-    func start(_ program: String, _ arguments: [String], error: String? = nil) throws -> Child {
+    func start(
+        _ program: String, _ arguments: [String], wrapper: [String] = [], error: String? = nil
+    ) throws -> Child {
         count += 1
         let isOurs = ["walship", "walrecv", "walctl"].contains(program)
+        let line = wrapper + [isOurs ? World.programs + "/" + program : program] + arguments
         let child = try Child(
-            isOurs ? World.programs + "/" + program : program, arguments, outputBase: "\(path)/output/\(count)",
-            error: error)
+            line[0], Array(line.dropFirst()), outputBase: "\(path)/output/\(count)", error: error)
         children.append(child)
         watchman.add(child)
         return child
