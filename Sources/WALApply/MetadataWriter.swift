@@ -11,6 +11,12 @@ struct MetadataWriter: Sendable {
     let isPrivileged: Bool
     let unset: UnsetAttributes
 
+    /// The mode that an object gets on disk. Who is not root must be able to read what he keeps, or he could not go on
+    /// with it nor verify it; the rest is in the catalog.
+    private func mode(_ metadata: Metadata, _ kind: Kind) -> UInt16 {
+        isPrivileged ? metadata.mode : metadata.mode | kind.ownersLeastMode
+    }
+
     /// Of `name`, which is of that kind.
     ///
     /// - Parameter isNew: made just now, so that it has no attributes yet.
@@ -28,7 +34,7 @@ struct MetadataWriter: Sendable {
             }
             unset.note(failed, of: target)
         }
-        if kind != .symlink { try directory.setMode(name, metadata.mode) }
+        if kind != .symlink { try directory.setMode(name, mode(metadata, kind)) }
         try directory.setModificationTime(name, metadata.mtime)
     }
 
@@ -37,7 +43,7 @@ struct MetadataWriter: Sendable {
         if isPrivileged { try directory.setOwner(uid: metadata.uid, gid: metadata.gid) }
         let target = AttributeTarget(directory)
         unset.note(try target.set(metadata.attributes, isNew: false, isPrivileged: isPrivileged), of: target)
-        try directory.setMode(metadata.mode)
+        try directory.setMode(mode(metadata, .directory))
         try directory.setModificationTime(metadata.mtime)
     }
 
@@ -51,9 +57,8 @@ struct MetadataWriter: Sendable {
             let target = AttributeTarget(file)
             unset.note(try target.set(metadata.attributes, isNew: false, isPrivileged: isPrivileged), of: target)
         }
-        if !isOwned || !metadata.attributes.isEmpty || status.mode != metadata.mode {
-            try file.setMode(metadata.mode)
-        }
+        let mode = mode(metadata, .file)
+        if !isOwned || !metadata.attributes.isEmpty || status.mode != mode { try file.setMode(mode) }
         try file.setModificationTime(metadata.mtime)
         try file.close()
         return status.identity

@@ -153,7 +153,9 @@ package struct TreeCheck {
             }
         }
         let isOwned = !isPrivileged || (status.uid == row.metadata.uid && status.gid == row.metadata.gid)
-        let hasMode = row.kind == .symlink || status.mode == row.metadata.mode
+        // Not of a primary, which sets no modes.
+        let least = isPrivileged || ignoresSpecial ? 0 : row.kind.ownersLeastMode
+        let hasMode = row.kind == .symlink || status.mode == row.metadata.mode | least
         return try isOwned && hasMode && hasAttributes(row, directory) ? nil : .metadata
     }
 

@@ -7,6 +7,16 @@ package enum Kind: UInt8, Sendable, Hashable {
     case characterDevice = 5
     case blockDevice = 6
 
+    /// What a replica that is not root leaves its own user of an object, whatever the mode says (walship(8)): what cannot be
+    /// read can be neither compared nor copied from.
+    package var ownersLeastMode: UInt16 {
+        switch self {
+        case .file: 0o400
+        case .directory: 0o500
+        default: 0
+        }
+    }
+
     package var isDevice: Bool { self == .characterDevice || self == .blockDevice }
 }
 
