@@ -137,6 +137,14 @@ package struct AttributeTarget {
 }
 
 extension Directory {
+    /// Takes away what new files would inherit, acl(5): the parent's list for that came with the directory itself.
+    package func dropInheritedList() throws(SystemError) {
+        let result = cl_remove_attribute(descriptor, [], 0, "system.posix_acl_default")
+        // No such list, or no such thing on this file system.
+        guard result != -Errno.noData, result != -Errno.notSupported else { return }
+        try check(result, "removexattr", describe(descriptor))
+    }
+
     package func attributes(of name: Name) throws(SystemError) -> FoundAttributes {
         try AttributeTarget(self, name).read()
     }

@@ -39,6 +39,7 @@ package final class StateFolder: Sendable {
             lock = try LockFile(directory, rootPath: rootPath)
             try lock.sign(command: command)
         }
+        try directory.dropInheritedList()
         log = try Self.subfolder(directory, Name("log"))
         staging = try Self.subfolder(directory, Name("staging"))
         quarantine = try Self.subfolder(directory, Name("quarantine"))
@@ -190,7 +191,9 @@ package final class StateFolder: Sendable {
         } catch {
             if !error.isExisting { throw error }
         }
-        return try parent.openDirectory(name)
+        let folder = try parent.openDirectory(name)
+        try folder.dropInheritedList()
+        return folder
     }
 }
 
