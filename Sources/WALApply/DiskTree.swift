@@ -131,7 +131,19 @@ final class DiskTree {
     /// A file or symlink with this inode: in staging, at a name of the catalog, or at an old name.
     func locate(_ object: ObjectID, identity: FileIdentity) throws -> (directory: Directory, name: Name)? {
         for (parent, name) in hidden(object) where try isThere(parent, name, identity) { return (parent, name) }
-        for place in try places(of: object) {
+        return try find(object, in: try catalog.places(of: object, limit: Self.fewPlaces), identity)
+            ?? find(object, in: oldPlaces.places[object]?.prefix(Self.fewPlaces) ?? [], identity)
+            ?? find(object, in: try catalog.places(of: object), identity)
+            ?? find(object, in: oldPlaces.places[object] ?? [], identity)
+    }
+
+    /// Looked at first: an object with thousands of names is nearly always at one of these.
+    static let fewPlaces = 4
+
+    private func find(
+        _ object: ObjectID, in places: some Sequence<Place>, _ identity: FileIdentity
+    ) throws -> (directory: Directory, name: Name)? {
+        for place in places {
             guard let parent = try directory(place.parent) else { continue }
             if try isThere(parent, place.name, identity) { return (parent, place.name) }
         }

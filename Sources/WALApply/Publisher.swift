@@ -180,9 +180,11 @@ struct Publisher {
     /// Also in staging: a rename of one name of an inode to another one of it does nothing at all, rename(2).
     private func isElsewhere(_ old: Occupant, than place: Place) throws -> Bool {
         if try status(disk.staging, DiskTree.name(.waiting, old.object))?.identity == old.identity { return true }
-        for other in try catalog.places(of: old.object) where other != place {
-            guard let parent = try disk.directory(other.parent) else { continue }
-            if try status(parent, other.name)?.identity == old.identity { return true }
+        for limit in [DiskTree.fewPlaces, .max] {
+            for other in try catalog.places(of: old.object, limit: limit) where other != place {
+                guard let parent = try disk.directory(other.parent) else { continue }
+                if try status(parent, other.name)?.identity == old.identity { return true }
+            }
         }
         return false
     }

@@ -56,6 +56,8 @@ final class Reconciler {
     var unlisted: [ObjectID] = []
     /// Other names of objects that were seen at a new one.
     var followUps: [Place] = []
+    /// How many names some objects have in the catalog.
+    var nameCounts: [ObjectID: Int] = [:]
     /// Files that were written to, by whatever name.
     var written: Set<ObjectID> = []
     /// Names in directories that are not where the catalog has them: their move is looked at first.
@@ -67,6 +69,8 @@ final class Reconciler {
     private var retries: [Glance] = []
     /// Names of what is not replicated, for the count of them.
     var special: Set<Place> = []
+    /// Inodes that are immutable or append-only, for the count of them.
+    var immutable: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
     /// A directory could not be found for too long: only a scan can tell where it is.
@@ -98,6 +102,7 @@ final class Reconciler {
         movedDirectories.removeAll()
         unlisted.removeAll()
         followUps.removeAll()
+        nameCounts.removeAll()
         written.removeAll()
         unlocated.removeAll()
         deferred.removeAll()
@@ -237,6 +242,7 @@ final class Reconciler {
     func scan(pause: () throws -> Void) throws {
         isScan = true
         special.removeAll()
+        immutable.removeAll()
         watcher.forgetUnwatched()
         try directory(.root)
         unlisted.append(.root)
@@ -300,7 +306,7 @@ final class Reconciler {
         guard var status = try? directory.status(of: row.name), status.ctime.clampedNanoseconds == row.stamp else {
             return false
         }
-        if status.isImmutable { progress.immutable.add(1, ordering: .relaxed) }
+        setImmutable(status)
         // They do not change without the change time.
         status.attributes = row.metadata.attributes
         return status.kind == row.kind && status.identity == row.identity && status.metadata == row.metadata
@@ -317,6 +323,7 @@ final class Reconciler {
             return
         }
         var status = try directory.status()
+        setImmutable(status)
         if status.ctime.clampedNanoseconds == row.stamp {
             status.attributes = row.metadata.attributes
         } else {
@@ -411,12 +418,14 @@ final class Reconciler {
         var waiting = Array(orphans.keys)
         orphans.removeAll()
         while let object = waiting.popLast() {
-            guard object != .root, try !catalog.hasName(object), try catalog.identity(of: object) != nil else {
+            guard object != .root, try !catalog.hasName(object), let identity = try catalog.identity(of: object) else {
                 continue
             }
+            try forget(object, identity)
             for child in try catalog.children(of: object) {
                 let place = Place(parent: object, name: child.name)
                 try catalog.unbind(place)
+                nameCounts[child.object]? -= 1
                 changes.unbind(parent: object, child.name)
                 waiting.append(child.object)
             }

@@ -36,7 +36,7 @@ extension Reconciler {
         }
         setSpecial(place, false)
         if kind == .directory, status.identity == stateIdentity { return true }
-        if isScan, status.isImmutable { progress.immutable.add(1, ordering: .relaxed) }
+        setImmutable(status)
         // Something is mounted here. What it covers is not gone, so it is kept as it was known.
         guard !isBoundary(status) else {
             progress.report(try path(of: place), Self.boundaryText)
@@ -101,6 +101,24 @@ extension Reconciler {
         progress.skippedSpecial.store(UInt64(special.count), ordering: .relaxed)
     }
 
+    func setImmutable(_ status: FileStatus) {
+        if status.isImmutable {
+            immutable.insert(status.ino)
+        } else if immutable.isEmpty || immutable.remove(status.ino) == nil {
+            return
+        }
+        progress.immutable.store(UInt64(immutable.count), ordering: .relaxed)
+    }
+
+    /// What is counted goes with the object, and with the directory that it was in.
+    func forget(_ object: ObjectID, _ identity: FileIdentity) throws {
+        if immutable.remove(identity.ino) != nil {
+            progress.immutable.store(UInt64(immutable.count), ordering: .relaxed)
+        }
+        guard try !special.isEmpty && catalog.occupant(object)?.kind == .directory else { return }
+        for place in special where place.parent == object { setSpecial(place, false) }
+    }
+
     private func isDenied(_ object: ObjectID) throws -> Bool {
         do {
             _ = try handles.directory(object, catalog)
@@ -113,6 +131,7 @@ extension Reconciler {
     func removed(_ place: Place) throws {
         guard let object = try catalog.lookup(place) else { return }
         try catalog.unbind(place)
+        nameCounts[object]? -= 1
         changes.unbind(parent: place.parent, place.name)
         try lostName(object, place)
     }
@@ -120,31 +139,41 @@ extension Reconciler {
     func bind(_ place: Place, _ object: ObjectID) throws {
         let old = try catalog.lookup(place)
         try catalog.bind(place, to: object)
+        if let old { nameCounts[old]? -= 1 }
+        nameCounts[object]? += 1
         changes.bind(parent: place.parent, place.name, object)
         if let old, old != object { try lostName(old, place) }
     }
 
     private func lostName(_ object: ObjectID, _ place: Place) throws {
         orphans[object] = place
-        // It may have been written to by that name before, and then no event speaks of the others.
-        if written.contains(object) { followUps += try catalog.places(of: object) }
+        // It may have been written to by that name before, and then no event speaks of the others. One of them tells.
+        if written.contains(object) { followUps += try catalog.places(of: object, limit: 1) }
     }
 
     /// A known object under a name that is new to it: moved here, or linked.
     private func moved(
         _ row: ObjectRow, _ glance: Glance, _ status: FileStatus, _ directory: Directory
     ) throws -> Bool {
-        for other in try catalog.places(of: row.id) where other != glance.place {
-            // A directory has one name, so it is not there any more, whether or not that can be seen now.
-            if row.kind == .directory { try removed(other) }
-            followUps.append(other)
-        }
         if row.kind == .directory {
+            for other in try catalog.places(of: row.id) where other != glance.place {
+                // A directory has one name, so it is not there any more, whether or not that can be seen now.
+                try removed(other)
+                followUps.append(other)
+            }
             movedDirectories.insert(row.id)
             if let opened = try? directory.openDirectory(glance.place.name),
                 try opened.status().identity == row.identity
             {
                 handles.remember(row.id, opened)
+            }
+        } else {
+            // With one more than it has links, a name that is known is gone: this is a rename, and both its halves go
+            // into one segment. Of an object with thousands of names, a new one must not lead to a look at all of them.
+            let count = try nameCounts[row.id] ?? catalog.nameCount(of: row.id)
+            nameCounts[row.id] = count
+            if count >= Int(status.linkCount) {
+                followUps += try catalog.places(of: row.id).filter { $0 != glance.place }
             }
         }
         try bind(glance.place, row.id)

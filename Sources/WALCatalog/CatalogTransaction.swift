@@ -284,15 +284,25 @@ package final class CatalogTransaction {
     }
 
     /// All names of an object, in the order of (parent, name).
-    package func places(of object: ObjectID) throws -> [Place] {
-        let statement = try self.statement("SELECT parent, name FROM names WHERE object = ? ORDER BY parent, name")
+    /// The first `limit` of them: an object may have as many as its file system allows, 65,000 on ext4.
+    package func places(of object: ObjectID, limit: Int = Int(Int64.max)) throws -> [Place] {
+        let statement = try self.statement(
+            "SELECT parent, name FROM names WHERE object = ? ORDER BY parent, name LIMIT ?")
         defer { statement.reset() }
         statement.bind(1, object)
+        statement.bind(2, UInt64(limit))
         var places: [Place] = []
         while try statement.step() {
             places.append(Place(parent: statement.unsigned(0), name: Name(trusted: statement.bytes(1))))
         }
         return places
+    }
+
+    package func nameCount(of object: ObjectID) throws -> Int {
+        let statement = try self.statement("SELECT count(*) FROM names WHERE object = ?")
+        defer { statement.reset() }
+        statement.bind(1, object)
+        return try statement.step() ? Int(statement.unsigned(0)) : 0
     }
 
     package func hasName(_ object: ObjectID) throws -> Bool {
