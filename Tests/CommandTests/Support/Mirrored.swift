@@ -25,7 +25,9 @@ final class Mirrored {
     @discardableResult
     func replica(_ name: String = "replica", wrapper: [String] = []) throws -> Node {
         let node = try Node(
-            world, "walrecv", try world.folder(name), ["--from", "127.0.0.1:\(port)", "--name", name], wrapper: wrapper)
+            world, "walrecv", try world.folder(name),
+            ["--from", "127.0.0.1:\(port)", "--name", name.split(separator: "/").joined(separator: "-")],
+            wrapper: wrapper)
         replicas.append(node)
         return node
     }
@@ -58,11 +60,13 @@ final class Mirrored {
         try (node ?? primary).status()?.notes.first { $0.contains(part) }
     }
 
+    private func notes(of node: Node?) -> [String] { (try? (node ?? primary).status()?.notes) ?? [] }
+
     /// Polls, for the count follows the change.
     func expectNote(_ part: String, of node: Node? = nil, location: SourceLocation = #_sourceLocation) throws {
         let found = try? poll("note '\(part)'", seconds: 10) { try note(part, of: node) }
         #expect(
-            found != nil, "no '\(part)' in \(try (node ?? primary).status()?.notes ?? [])", sourceLocation: location)
+            found != nil, "no '\(part)' in \(notes(of: node))", sourceLocation: location)
     }
 
     func expectNoNote(_ part: String, of node: Node? = nil, location: SourceLocation = #_sourceLocation) throws {
@@ -71,7 +75,7 @@ final class Mirrored {
             return !status.notes.contains { $0.contains(part) }
         }
         #expect(
-            gone != nil, "still '\(part)' in \(try (node ?? primary).status()?.notes ?? [])", sourceLocation: location)
+            gone != nil, "still '\(part)' in \(notes(of: node))", sourceLocation: location)
     }
 
     func stop() throws {

@@ -8,6 +8,8 @@ import Glibc
 struct Oracle {
     /// Of a replica that may not set them.
     var ignoresOwners = false
+    /// Of a replica that is not root: what its owner may always do, walrecv(8).
+    var leavesOwnersReading = false
     /// Attributes with these beginnings are left out.
     var ignoredAttributes: [String] = []
     /// Kinds that are not replicated.
@@ -87,7 +89,10 @@ struct Oracle {
 
     private mutating func compareObject(_ status: [stat], _ paths: [Bytes], _ path: String) throws {
         let (one, two) = (status[0], status[1])
-        if one.st_mode != two.st_mode {
+        var mode = one.st_mode
+        if leavesOwnersReading, mode & S_IFMT == S_IFREG { mode |= 0o400 }
+        if leavesOwnersReading, mode & S_IFMT == S_IFDIR { mode |= 0o500 }
+        if mode != two.st_mode {
             differ(path, "mode", String(one.st_mode, radix: 8), String(two.st_mode, radix: 8))
         }
         if !ignoresOwners, one.st_uid != two.st_uid || one.st_gid != two.st_gid {
