@@ -92,7 +92,7 @@ let package = Package(
         tests(of: "WALCommand", knows: ["WALNode"]),
         .testTarget(
             name: "CommandTests",
-            dependencies: ["WALTestKit", "WALSystem", "WALFormat", "walship", "walrecv", "walctl"],
+            dependencies: ["WALTestKit", "WALTreeKit", "WALSystem", "WALFormat", "walship", "walrecv", "walctl"],
             exclude: ["Decoder"],
             swiftSettings: settings),
     ]

@@ -45,7 +45,8 @@ package struct RandomTree {
     // MARK: Choice
 
     private mutating func pick(_ kind: mode_t? = nil, where isFit: (stat) -> Bool = { _ in true }) -> String? {
-        let all = (try? Files.walk(root)) ?? []
+        let state = root + "/.wal"
+        let all = ((try? Files.walk(root)) ?? []).filter { $0.path != state && !$0.path.hasPrefix(state + "/") }
         return all.filter { (kind == nil || $0.status.st_mode & S_IFMT == kind) && isFit($0.status) }
             .randomElement(using: &random)?.path
     }
