@@ -90,7 +90,8 @@ final class BulkSender: Sendable {
     }
 
     /// Waits for room in the window, then writes.
-    private func send(_ message: Message, bytes: Int) throws {
+    /// `raw`: what the bytes are before compression.
+    private func send(_ message: Message, bytes: Int, raw: UInt32 = 0) throws {
         let mayGoOn: Bool? = credit.wait { credit in
             if credit.isStopped { return false }
             guard credit.inFlight + credit.handed < UInt64(Limits.sendWindowBytes) else { return nil }
@@ -108,6 +109,7 @@ final class BulkSender: Sendable {
                 credit.handed -= UInt64(bytes)
                 credit.inFlight = inFlight
             }
+            connection.traffic.sentRaw(UInt64(raw))
             connection.write(frame)
         }
     }
@@ -145,7 +147,7 @@ final class BulkSender: Sendable {
             message.codec = .zlib
             message.bytes = small
         }
-        try send(.syncEntries(message), bytes: message.bytes.count)
+        try send(.syncEntries(message), bytes: message.bytes.count, raw: message.rawBytes)
     }
 
     // MARK: Blocks
@@ -193,7 +195,7 @@ final class BulkSender: Sendable {
                 answer.codec = .zlib
                 answer.bytes = small
             }
-            try send(.block(answer), bytes: answer.bytes.count)
+            try send(.block(answer), bytes: answer.bytes.count, raw: answer.rawBytes)
         }
         try file.close()
     }
