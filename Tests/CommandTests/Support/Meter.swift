@@ -15,9 +15,10 @@ struct Cost {
     var logged = 0
     /// Size of the primary's log.
     var log = 0
-    /// As the kernel counts: what the primary read from files, cached or not, and what the replica wrote to a disk, its log
-    /// and catalog included.
+    /// As the kernel counts: what the primary read from files, cached or not, and from the disk; and what the replica wrote
+    /// to the disk, its log and catalog included.
     var primaryRead = 0
+    var primaryFetched = 0
     var replicaDirtied = 0
 
     static func - (now: Cost, before: Cost) -> Cost {
@@ -30,6 +31,7 @@ struct Cost {
         cost.logged -= before.logged
         cost.log -= before.log
         cost.primaryRead -= before.primaryRead
+        cost.primaryFetched -= before.primaryFetched
         cost.replicaDirtied -= before.replicaDirtied
         return cost
     }
@@ -94,6 +96,7 @@ struct Meter {
                     copied: number(told, "copied_bytes"), logged: number(told, "logged_bytes"),
                     log: number(primary["log"] as? [String: Any] ?? [:], "bytes"),
                     primaryRead: try self.primary.child.counted("rchar"),
+                    primaryFetched: try self.primary.child.counted("read_bytes"),
                     replicaDirtied: try self.replica.child.counted("write_bytes"))
             }
         } catch {
@@ -122,6 +125,16 @@ func writeNoise(_ path: String, bytes: Int, _ random: inout SeededRandom) throws
         let count = words.withUnsafeBytes { write(descriptor, $0.baseAddress, min($0.count, left)) }
         guard count > 0 else { throw Failed("\(path): \(String(cString: strerror(errno)))") }
         left -= count
+    }
+}
+
+/// The next one who reads the file reads it from the disk.
+func dropFromCache(_ path: String) throws {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Failed("\(path): \(String(cString: strerror(errno)))") }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0, posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) == 0 else {
+        throw Failed("\(path): \(String(cString: strerror(errno)))")
     }
 }
 
