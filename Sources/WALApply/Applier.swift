@@ -16,6 +16,7 @@ package final class Applier {
     let staging: Directory
     package let quarantine: Quarantine
     let metadata: MetadataWriter
+    let written: WrittenBytes
     /// The tree's root, or the hidden one of a first sync.
     package var root: Directory
     /// See ``Stager``.
@@ -29,15 +30,18 @@ package final class Applier {
     /// Files that somebody took away or wrote to, to be fetched as soon as there is somebody to ask.
     private var toFetch: Set<ObjectID> = []
 
-    /// - Parameter unset: takes the attributes that could not be set, for the status.
+    /// - Parameters:
+    ///   - unset: takes the attributes that could not be set, for the status.
+    ///   - written: counts what is written, for the status.
     package init(
         catalog: Catalog, root: Directory, staging: Directory, quarantine: Quarantine,
-        unset: UnsetAttributes = UnsetAttributes()
+        unset: UnsetAttributes = UnsetAttributes(), written: WrittenBytes = WrittenBytes()
     ) {
         self.catalog = catalog
         self.root = root
         self.staging = staging
         self.quarantine = quarantine
+        self.written = written
         writeback = Writeback(staging)
         metadata = MetadataWriter(isPrivileged: ProcessFacts.effectiveUserID == 0, unset: unset)
     }
@@ -172,7 +176,7 @@ package final class Applier {
         let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
         return Stager(
             disk: disk, bodies: bodies, blocks: blocks, metadata: metadata, isHidden: isHidden, fault: fault,
-            writeback: writeback)
+            writeback: writeback, written: written)
     }
 
     /// All that was staged is durable after it.
@@ -218,7 +222,7 @@ package final class Applier {
         try catalog.read { transaction in
             var publisher = Publisher(
                 journal: journal, catalog: transaction, root: root, staging: staging, quarantine: quarantine,
-                metadata: metadata, fault: fault)
+                metadata: metadata, written: written, fault: fault)
             try publisher.publish()
             drifted.formUnion(publisher.drifted)
         }

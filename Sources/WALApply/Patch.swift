@@ -99,8 +99,8 @@ struct Patch {
         return writer.bytes
     }
 
-    /// Writes the patch in `bytes` to `file`. Doing it twice ends where doing it once did.
-    static func apply(_ bytes: [UInt8], to file: borrowing File) throws {
+    /// Writes the patch in `bytes` to `file`. Doing it twice ends where doing it once did. Returns the bytes written.
+    static func apply(_ bytes: [UInt8], to file: borrowing File) throws -> Int {
         let all = bytes
         var reader = try all.withBytes { raw throws(FormatError) -> [(UInt64, Range<Int>)] in
             var reader = ByteReader(raw, what: "patch")
@@ -126,5 +126,6 @@ struct Patch {
             }
         }
         try file.truncate(to: size)
+        return reader.reduce(0) { $0 + $1.1.count }
     }
 }

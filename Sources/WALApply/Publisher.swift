@@ -13,6 +13,7 @@ struct Publisher {
     private let disk: DiskTree
     private let quarantine: Quarantine
     private let metadata: MetadataWriter
+    private let written: WrittenBytes
     /// Called before each step that changes something.
     private let fault: (() throws -> Void)?
     private let before: [Place: Occupant]
@@ -23,12 +24,13 @@ struct Publisher {
 
     init(
         journal: Journal, catalog: CatalogTransaction, root: Directory, staging: Directory, quarantine: Quarantine,
-        metadata: MetadataWriter, fault: (() throws -> Void)?
+        metadata: MetadataWriter, written: WrittenBytes, fault: (() throws -> Void)?
     ) {
         self.journal = journal
         self.catalog = catalog
         self.quarantine = quarantine
         self.metadata = metadata
+        self.written = written
         self.fault = fault
         var before: [Place: Occupant] = [:]
         let oldPlaces = OldPlaces()
@@ -276,7 +278,7 @@ struct Publisher {
         let bytes = try readWholeFile(in: disk.staging, patch, limit: Int(Limits.maxSegmentRawBytes) * 2)
         try fault?()
         let file = try place.directory.openOwnFileForWriting(place.name)
-        try Patch.apply(bytes, to: file)
+        written.wrote(try Patch.apply(bytes, to: file))
         try file.close()
         try setMetadata(object)
     }

@@ -19,6 +19,7 @@ final class Stager {
     private let isHidden: Bool
     private let fault: (() throws -> Void)?
     private let writeback: Writeback
+    let written: WrittenBytes
     var patches: [(object: ObjectID, patch: Name)] = []
     /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
     private(set) var drifted: Set<ObjectID> = []
@@ -26,7 +27,7 @@ final class Stager {
 
     init(
         disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, metadata: MetadataWriter, isHidden: Bool,
-        fault: (() throws -> Void)?, writeback: Writeback
+        fault: (() throws -> Void)?, writeback: Writeback, written: WrittenBytes
     ) {
         self.disk = disk
         staging = disk.staging
@@ -36,6 +37,7 @@ final class Stager {
         self.isHidden = isHidden
         self.fault = fault
         self.writeback = writeback
+        self.written = written
     }
 
     func stageAll(_ fold: inout Fold) throws {
@@ -147,16 +149,17 @@ final class Stager {
         let half = files.count >= 64 ? files.count / 2 : files.count
         let bodies = bodies
         let metadata = metadata
+        let written = written
         let second = Monitor<Result<[FileIdentity], SystemError>>(.success([]))
         let rest = Array(files[half...])
         var worker: WorkerThread?
         if !rest.isEmpty {
             worker = try WorkerThread.start(name: "stage") {
-                let result = Self.write(rest, bodies, metadata)
+                let result = Self.write(rest, bodies, metadata, written)
                 second.update { $0 = result }
             }
         }
-        let first = Self.write(Array(files[..<half]), bodies, metadata)
+        let first = Self.write(Array(files[..<half]), bodies, metadata, written)
         worker?.join()
         for (file, identity) in zip(files, try first.get() + second.withLock({ $0 }).get()) {
             try disk.catalog.setLocal(file.row.id, identity: identity, stamp: ObjectRow.neverSeen)
@@ -165,21 +168,24 @@ final class Stager {
     }
 
     private static func write(
-        _ files: [SimpleFile], _ bodies: [[UInt8]], _ metadata: MetadataWriter
+        _ files: [SimpleFile], _ bodies: [[UInt8]], _ metadata: MetadataWriter, _ written: WrittenBytes
     ) -> Result<[FileIdentity], SystemError> {
         var identities: [FileIdentity] = []
         identities.reserveCapacity(files.count)
+        var bytes: UInt64 = 0
+        defer { written.wrote(Int(bytes)) }
         do throws(SystemError) {
             for item in files {
                 // Most files then have their mode from the beginning; nobody else sees the directory.
                 let file = try create(item.directory, item.name, permissions: item.row.metadata.mode & 0o777)
                 var offset: UInt64 = 0
                 for range in item.ranges {
-                    try bodies[item.set].withBytes { bytes throws(SystemError) in
-                        try file.write(UnsafeRawBufferPointer(rebasing: bytes[range]), at: offset)
+                    try bodies[item.set].withBytes { body throws(SystemError) in
+                        try file.write(UnsafeRawBufferPointer(rebasing: body[range]), at: offset)
                     }
                     offset += UInt64(range.count)
                 }
+                bytes += offset
                 identities.append(try metadata.finish(file, item.row.metadata))
             }
         } catch {
@@ -298,9 +304,10 @@ final class Stager {
                 try bodies[task.set].withBytes { bytes throws(SystemError) in
                     try file.write(UnsafeRawBufferPointer(rebasing: bytes[range]), at: offset)
                 }
+                written.wrote(range.count)
                 offset += UInt64(range.count)
             case .hole(let length):
-                if held > offset { try Self.clear(file, offset, length) }
+                if held > offset { try clear(file, offset, length) }
                 offset += length
             case .copy(let source, let from, let length):
                 try copy(content.sources[source].object, from, length, to: file, offset, task, fold, &wanted)
@@ -335,6 +342,7 @@ final class Stager {
         try blocks.fetch(requests) { request, bytes in
             if let bytes {
                 try file.write(bytes, at: request.offset)
+                written.wrote(bytes.count)
                 try writeback.wrote(bytes.count)
             } else {
                 lacking.append(MissingBlock(object: request.object, offset: request.offset, block: request.block))
@@ -344,7 +352,7 @@ final class Stager {
     }
 
     /// A hole is written as zeros where the file system cannot punch one.
-    private static func clear(_ file: borrowing File, _ offset: UInt64, _ length: UInt64) throws {
+    private func clear(_ file: borrowing File, _ offset: UInt64, _ length: UInt64) throws {
         do throws(SystemError) {
             try file.punchHole(offset: offset, length: length)
         } catch {
@@ -356,6 +364,7 @@ final class Stager {
                 try zeros.withBytes { bytes throws(SystemError) in
                     try file.write(UnsafeRawBufferPointer(rebasing: bytes[..<part]), at: offset + done)
                 }
+                written.wrote(part)
                 done += UInt64(part)
             }
         }
@@ -380,7 +389,7 @@ final class Stager {
                 defer { start += UInt64(block.length) }
                 guard start >= offset else { continue }
                 if block.isHole {
-                    try Self.clear(file, start, UInt64(block.length))
+                    try clear(file, start, UInt64(block.length))
                 } else {
                     wanted.requests.append(BlockRequest(object: task.row.id, offset: start, block: block))
                 }
@@ -401,6 +410,7 @@ final class Stager {
         guard let opened = try openSource(source, fold) else { return false }
         let copied = try file.copyRange(from: opened, sourceOffset: from, to: offset, length: length)
         try opened.close()
+        written.copied(copied)
         return copied == length
     }
 

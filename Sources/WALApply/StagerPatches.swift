@@ -56,6 +56,7 @@ extension Stager {
             try body.withBytes { bytes throws(SystemError) in
                 try target.write(UnsafeRawBufferPointer(rebasing: bytes[part.range]), at: part.offset)
             }
+            written.wrote(part.range.count)
         }
         let identity = try metadata.finish(target, task.row.metadata)
         try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
@@ -66,7 +67,9 @@ extension Stager {
     private func stagePatch(_ task: Fold.Task, _ patch: Patch, _ body: [UInt8]) throws {
         let name = temporaryName()
         let file = try staging.createFile(name)
-        try file.write(patch.encoded(body), at: 0)
+        let bytes = patch.encoded(body)
+        try file.write(bytes, at: 0)
+        written.wrote(bytes.count)
         try file.close()
         patches.append((task.row.id, name))
     }

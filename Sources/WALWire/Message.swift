@@ -143,9 +143,15 @@ package struct Ack: Hashable, Sendable {
     package var isSyncing: Bool
     /// Nanoseconds since 1970 on the receiver's clock.
     package var clock: Int64
+    /// Since the receiver started: file data written into its tree and its staging folder, copied from file to file of
+    /// it, and segments written into its log.
+    package var writtenBytes: UInt64
+    package var copiedBytes: UInt64
+    package var loggedBytes: UInt64
 
     package init(
-        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool, clock: Int64
+        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool, clock: Int64,
+        writtenBytes: UInt64 = 0, copiedBytes: UInt64 = 0, loggedBytes: UInt64 = 0
     ) {
         self.received = received
         self.durable = durable
@@ -153,6 +159,9 @@ package struct Ack: Hashable, Sendable {
         self.consumedBytes = consumedBytes
         self.isSyncing = isSyncing
         self.clock = clock
+        self.writtenBytes = writtenBytes
+        self.copiedBytes = copiedBytes
+        self.loggedBytes = loggedBytes
     }
 }
 

@@ -59,6 +59,9 @@ extension Message {
             writer.integer(ack.consumedBytes)
             writer.integer(UInt8(ack.isSyncing ? 1 : 0))
             writer.integer(ack.clock)
+            writer.integer(ack.writtenBytes)
+            writer.integer(ack.copiedBytes)
+            writer.integer(ack.loggedBytes)
         case .heartbeat(let beat):
             writer.position(beat.position)
             writer.integer(beat.captureTime)
@@ -123,7 +126,9 @@ extension Message {
                 Ack(
                     received: try reader.integer(UInt64.self), durable: try reader.integer(UInt64.self),
                     applied: try reader.integer(UInt64.self), consumedBytes: try reader.integer(UInt64.self),
-                    isSyncing: try reader.flag("syncing of an ack"), clock: try reader.clock()))
+                    isSyncing: try reader.flag("syncing of an ack"), clock: try reader.clock(),
+                    writtenBytes: try reader.integer(UInt64.self), copiedBytes: try reader.integer(UInt64.self),
+                    loggedBytes: try reader.integer(UInt64.self)))
         case .heartbeat:
             self = .heartbeat(
                 Heartbeat(position: try reader.position(), captureTime: try reader.clock(), clock: try reader.clock()))

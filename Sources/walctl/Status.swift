@@ -55,7 +55,9 @@ enum StatusTable {
         if let progress = status.progress {
             lines.append("progress  " + ProgressBar.text(status.state, progress, seconds: 0))
         }
+        if status.role == "replica", let traffic = status.traffic { lines.append("traffic   " + text(traffic)) }
         if !status.replicas.isEmpty { lines += [""] + replicas(status.replicas) }
+        if !status.replicas.isEmpty, let sum = status.traffic { lines += [""] + traffic(status.replicas, sum) }
         for note in status.notes { lines.append("note: \(note)") }
         return lines.joined(separator: "\n")
     }
@@ -74,6 +76,38 @@ enum StatusTable {
                 Units.seconds(replica.lastContactSeconds),
             ])
         }
+        return table(rows)
+    }
+
+    /// Of a replica.
+    private static func text(_ traffic: NodeStatus.Traffic) -> String {
+        "received \(Units.bytes(traffic.receivedBytes)), raw \(Units.bytes(traffic.rawBytes)), ratio "
+            + "\(ratio(traffic)); written \(bytes(traffic.writtenBytes)), copied \(bytes(traffic.copiedBytes)), "
+            + "log \(bytes(traffic.loggedBytes))"
+    }
+
+    /// Of a primary: what went to each replica since the start, and what they have done with it.
+    private static func traffic(_ replicas: [NodeStatus.Replica], _ sum: NodeStatus.Traffic) -> [String] {
+        func row(_ name: String, _ traffic: NodeStatus.Traffic?) -> [String] {
+            [
+                name, bytes(traffic?.sentBytes), bytes(traffic?.receivedBytes), bytes(traffic?.rawBytes),
+                ratio(traffic), bytes(traffic?.writtenBytes), bytes(traffic?.copiedBytes),
+                bytes(traffic?.loggedBytes),
+            ]
+        }
+        let header = ["TRAFFIC", "TO IT", "FROM IT", "RAW", "RATIO", "WRITTEN", "COPIED", "LOG"]
+        return table([header] + replicas.map { row($0.name, $0.traffic) } + [row("all", sum)])
+    }
+
+    private static func bytes(_ value: UInt64?) -> String { value.map(Units.bytes) ?? "unknown" }
+
+    private static func ratio(_ traffic: NodeStatus.Traffic?) -> String {
+        guard let ratio = traffic?.ratio else { return "unknown" }
+        let tenths = Int((ratio * 100).rounded())
+        return "\(tenths / 100).\(tenths % 100 < 10 ? "0" : "")\(tenths % 100)"
+    }
+
+    private static func table(_ rows: [[String]]) -> [String] {
         let widths = (0..<rows[0].count).map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in
             var line = ""

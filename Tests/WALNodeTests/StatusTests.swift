@@ -19,7 +19,7 @@ import WALNode
             Set(object.keys) == [
                 "role", "node", "history", "epoch", "position", "state", "tree_digest", "log", "replicas", "upstream",
                 "applied_seq", "durable_seq", "lag_segments", "lag_seconds", "objects", "content_bytes", "progress",
-                "watch", "notes", "pid", "path",
+                "watch", "traffic", "notes", "pid", "path",
             ])
         #expect(object["history"] is NSNull)
         #expect(object["lag_seconds"] is NSNull)
@@ -29,14 +29,59 @@ import WALNode
         #expect(
             Set(replica.keys) == [
                 "name", "address", "state", "sent_seq", "received_seq", "durable_seq", "applied_seq", "lag_segments",
-                "lag_bytes", "lag_seconds", "last_contact_seconds",
+                "lag_bytes", "lag_seconds", "last_contact_seconds", "traffic",
             ])
         // What is not known is null, never 0.
-        for name in ["sent_seq", "lag_segments", "lag_bytes", "lag_seconds", "last_contact_seconds"] {
+        for name in ["sent_seq", "lag_segments", "lag_bytes", "lag_seconds", "last_contact_seconds", "traffic"] {
             #expect(replica[name] is NSNull)
         }
         let upstream = try #require(object["upstream"] as? [String: Any])
         #expect(Set(upstream.keys) == ["address", "state", "last_contact_seconds"])
+    }
+
+    @Test func trafficHasTheDocumentedNames() throws {
+        let traffic = NodeStatus.Traffic(sumOf: [NodeStatus.Traffic(sentBytes: 0, receivedBytes: 0, rawBytes: 0)])
+        let object = try #require(
+            try JSONSerialization.jsonObject(with: Data(try ControlJSON.encode(traffic))) as? [String: Any])
+        #expect(
+            Set(object.keys) == [
+                "sent_bytes", "received_bytes", "raw_bytes", "ratio", "written_bytes", "copied_bytes", "logged_bytes",
+            ])
+        #expect(object["sent_bytes"] as? Int == 0)
+        for name in ["ratio", "written_bytes", "copied_bytes", "logged_bytes"] { #expect(object[name] is NSNull) }
+    }
+
+    @Test func trafficOfSeveralReplicasIsAddedUp() {
+        var one = NodeStatus.Traffic(sentBytes: 10, receivedBytes: 1, rawBytes: 30)
+        one.writtenBytes = 5
+        // What a peer tells may be any number.
+        one.loggedBytes = .max - 1
+        var other = NodeStatus.Traffic(sentBytes: 5, receivedBytes: 2, rawBytes: 15)
+        other.loggedBytes = 2
+        let sum = NodeStatus.Traffic(sumOf: [one, other])
+        #expect(sum.sentBytes == 15 && sum.receivedBytes == 3 && sum.rawBytes == 45 && sum.ratio == 3)
+        #expect(sum.writtenBytes == 5 && sum.copiedBytes == nil && sum.loggedBytes == .max)
+        #expect(NodeStatus.Traffic(sumOf: []).sentBytes == 0)
+    }
+
+    /// A connection that is lost takes nothing of what went over it along, and one that is not over yet counts, too.
+    @Test func trafficOutlivesItsConnections() {
+        var sum = TrafficSum()
+        let first = Traffic()
+        first.sent(1)
+        sum.begin(first)
+        first.sent(2)
+        let second = Traffic()
+        sum.begin(second)
+        second.received(10)
+        second.sentRaw(7)
+        first.sent(4)
+        #expect(sum.count == TrafficCount(sent: 7, received: 10, raw: 7))
+        sum.end(first)
+        sum.end(first)
+        first.sent(100)
+        second.sent(1)
+        #expect(sum.count == TrafficCount(sent: 8, received: 10, raw: 7))
     }
 
     @Test func survivesTheWire() throws {

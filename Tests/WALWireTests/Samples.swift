@@ -14,7 +14,9 @@ enum Samples {
         role: .sender, node: "primary", history: history, promisedEpoch: 3,
         position: Position(epoch: 3, seq: 20, chain: Digest(high: 20, low: 20)))
 
-    static let ack = Ack(received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, clock: 7)
+    static let ack = Ack(
+        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, clock: 7, writtenBytes: 13,
+        copiedBytes: 14, loggedBytes: 15)
     static let heartbeat = Heartbeat(position: sender.position, captureTime: 5, clock: 6)
     static let syncBegin = SyncBegin(
         position: sender.position, treeDigest: .zero, lastObject: 9, objectCount: 8, contentBytes: 7)
@@ -49,7 +51,9 @@ enum Samples {
             return .ack(
                 Ack(
                     received: random.anyUInt64(), durable: random.anyUInt64(), applied: random.anyUInt64(),
-                    consumedBytes: random.anyUInt64(), isSyncing: random.once(in: 2), clock: clock(&random)))
+                    consumedBytes: random.anyUInt64(), isSyncing: random.once(in: 2), clock: clock(&random),
+                    writtenBytes: random.anyUInt64(), copiedBytes: random.anyUInt64(),
+                    loggedBytes: random.anyUInt64()))
         case .heartbeat:
             return .heartbeat(
                 Heartbeat(position: position(&random), captureTime: clock(&random), clock: clock(&random)))

@@ -57,6 +57,7 @@ final class FrameHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var more = unwrapInboundIn(data)
+        connection?.traffic.received(more.readableBytes)
         role.heard()
         if buffer.readableBytes == 0 {
             buffer = more
@@ -122,6 +123,7 @@ final class Connection: Sendable {
     private let handler: NIOLoopBound<FrameHandler>
     private let reason: NIOLoopBoundBox<String?>
     let peerAddress: String
+    let traffic = Traffic()
 
     fileprivate init(channel: any Channel, handler: FrameHandler) {
         self.channel = channel
@@ -153,15 +155,18 @@ final class Connection: Sendable {
 
     /// Several frames in one write.
     func write(_ bytes: [UInt8]) {
+        traffic.sent(bytes.count)
         channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
     }
 
     func write(_ buffer: ByteBuffer) {
+        traffic.sent(buffer.readableBytes)
         channel.write(buffer, promise: nil)
     }
 
     /// Sends a piece of an open file as it stands; `done` keeps the handle alive until it is out.
     func write(_ region: FileRegion, done: @escaping @Sendable () -> Void) {
+        traffic.sent(region.readableBytes)
         let promise = channel.eventLoop.makePromise(of: Void.self)
         promise.futureResult.whenComplete { _ in done() }
         channel.write(region, promise: promise)

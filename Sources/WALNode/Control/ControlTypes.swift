@@ -122,6 +122,7 @@ package struct NodeStatus: Codable, Sendable {
         package var lagBytes: UInt64?
         package var lagSeconds: Double?
         package var lastContactSeconds: Double?
+        package var traffic: Traffic?
 
         package init(
             name: String,
@@ -186,6 +187,39 @@ package struct NodeStatus: Codable, Sendable {
         }
     }
 
+    /// Bytes since the node started, of all connections between a primary and its replicas.
+    package struct Traffic: Codable, Sendable {
+        /// By the node whose status it is, frames with all that they hold.
+        package var sentBytes: UInt64
+        package var receivedBytes: UInt64
+        /// What the primary ships, before compression.
+        package var rawBytes: UInt64
+        /// Of these to all that the primary sends.
+        package var ratio: Double?
+        /// By replicas, since they started: file data written, copied from file to file, and written into their logs.
+        package var writtenBytes: UInt64?
+        package var copiedBytes: UInt64?
+        package var loggedBytes: UInt64?
+
+        package init(
+            sentBytes: UInt64,
+            receivedBytes: UInt64,
+            rawBytes: UInt64,
+            ratio: Double? = nil,
+            writtenBytes: UInt64? = nil,
+            copiedBytes: UInt64? = nil,
+            loggedBytes: UInt64? = nil
+        ) {
+            self.sentBytes = sentBytes
+            self.receivedBytes = receivedBytes
+            self.rawBytes = rawBytes
+            self.ratio = ratio
+            self.writtenBytes = writtenBytes
+            self.copiedBytes = copiedBytes
+            self.loggedBytes = loggedBytes
+        }
+    }
+
     /// Directories of a primary by who tells of changes in them.
     package struct Watch: Codable, Sendable {
         package var inotify: Int
@@ -230,6 +264,8 @@ package struct NodeStatus: Codable, Sendable {
     package var progress: Progress?
     /// Nil where nothing is captured.
     package var watch: Watch?
+    /// Of a primary the sum of its replicas; nil where nothing runs.
+    package var traffic: Traffic?
     /// Things a person should look at, each one line.
     package var notes: [String]
     package var pid: Int32?
@@ -283,7 +319,7 @@ package struct NodeStatus: Codable, Sendable {
 extension NodeStatus {
     enum CodingKeys: String, CodingKey {
         case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
-        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, notes, pid, path
+        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, traffic, notes, pid, path
     }
 
     // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
@@ -307,6 +343,7 @@ extension NodeStatus {
         try container.encode(contentBytes, forKey: .contentBytes)
         try container.encode(progress, forKey: .progress)
         try container.encode(watch, forKey: .watch)
+        try container.encode(traffic, forKey: .traffic)
         try container.encode(notes, forKey: .notes)
         try container.encode(pid, forKey: .pid)
         try container.encode(path, forKey: .path)
@@ -316,7 +353,7 @@ extension NodeStatus {
 extension NodeStatus.Replica {
     enum CodingKeys: String, CodingKey {
         case name, address, state, sentSeq, receivedSeq, durableSeq, appliedSeq, lagSegments, lagBytes, lagSeconds
-        case lastContactSeconds
+        case lastContactSeconds, traffic
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -332,6 +369,24 @@ extension NodeStatus.Replica {
         try container.encode(lagBytes, forKey: .lagBytes)
         try container.encode(lagSeconds, forKey: .lagSeconds)
         try container.encode(lastContactSeconds, forKey: .lastContactSeconds)
+        try container.encode(traffic, forKey: .traffic)
+    }
+}
+
+extension NodeStatus.Traffic {
+    enum CodingKeys: String, CodingKey {
+        case sentBytes, receivedBytes, rawBytes, ratio, writtenBytes, copiedBytes, loggedBytes
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(sentBytes, forKey: .sentBytes)
+        try container.encode(receivedBytes, forKey: .receivedBytes)
+        try container.encode(rawBytes, forKey: .rawBytes)
+        try container.encode(ratio, forKey: .ratio)
+        try container.encode(writtenBytes, forKey: .writtenBytes)
+        try container.encode(copiedBytes, forKey: .copiedBytes)
+        try container.encode(loggedBytes, forKey: .loggedBytes)
     }
 }
 

@@ -3,6 +3,7 @@ import NIOCore
 import WALCapture
 import WALCatalog
 import WALFormat
+import WALLog
 import WALSystem
 import WALWire
 
@@ -90,7 +91,8 @@ final class BulkSender: Sendable {
     }
 
     /// Waits for room in the window, then writes.
-    private func send(_ message: Message, bytes: Int) throws {
+    /// `raw`: what the bytes are before compression.
+    private func send(_ message: Message, bytes: Int, raw: UInt32 = 0) throws {
         let mayGoOn: Bool? = credit.wait { credit in
             if credit.isStopped { return false }
             guard credit.inFlight + credit.handed < UInt64(Limits.sendWindowBytes) else { return nil }
@@ -108,6 +110,7 @@ final class BulkSender: Sendable {
                 credit.handed -= UInt64(bytes)
                 credit.inFlight = inFlight
             }
+            connection.traffic.sentRaw(UInt64(raw))
             connection.write(frame)
         }
     }
@@ -145,7 +148,7 @@ final class BulkSender: Sendable {
             message.codec = .zlib
             message.bytes = small
         }
-        try send(.syncEntries(message), bytes: message.bytes.count)
+        try send(.syncEntries(message), bytes: message.bytes.count, raw: message.rawBytes)
     }
 
     // MARK: Blocks
@@ -164,13 +167,39 @@ final class BulkSender: Sendable {
                 runs.append(run)
                 rest = rest.dropFirst(run.count)
             }
-            // Opened in one look at the catalog, which must not wait for the network.
-            var files = try node.catalog.read { catalog in
-                try runs.map { OpenFile(try open($0[$0.startIndex].object, handles, catalog)) }
-            }
+            var files = try open(runs.map { $0[$0.startIndex].object }, handles)
             for (index, run) in runs.enumerated() { try send(run, from: files[index]) }
             files.removeAll()
         }
+    }
+
+    /// How often, and for how long, to wait for the catalog.
+    private static let catalogPauses = 500
+    private static let catalogPauseNanoseconds: UInt64 = 2_000_000
+
+    /// Opened in one look at the catalog, which must not wait for the network.
+    ///
+    /// The log comes first and the catalog after it, so a replica may ask for what the catalog is still to hear of. To tell
+    /// it then that this is gone would cost it a second question a second later.
+    private func open(_ objects: [ObjectID], _ handles: TreeHandles) throws -> [OpenFile] {
+        let end = node.logView.durableEnd.seq
+        for pause in 0... {
+            let files: [OpenFile]? = try node.catalog.read { catalog in
+                if catalog.state.position.seq < end, pause < Self.catalogPauses,
+                    try objects.contains(where: { try catalog.places(of: $0).isEmpty })
+                {
+                    return nil
+                }
+                return try objects.map { OpenFile(try open($0, handles, catalog)) }
+            }
+            if let files { return files }
+            if credit.wait(timeoutNanoseconds: Self.catalogPauseNanoseconds, until: { $0.isStopped ? true : nil })
+                == true
+            {
+                throw Stopped()
+            }
+        }
+        return []
     }
 
     private func sendBlocks(_ requests: [BlockRequest], _ catalog: CatalogTransaction) throws {
@@ -193,7 +222,7 @@ final class BulkSender: Sendable {
                 answer.codec = .zlib
                 answer.bytes = small
             }
-            try send(.block(answer), bytes: answer.bytes.count)
+            try send(.block(answer), bytes: answer.bytes.count, raw: answer.rawBytes)
         }
         try file.close()
     }

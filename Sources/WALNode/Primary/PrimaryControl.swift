@@ -161,6 +161,7 @@ extension PrimaryNode: ControlService {
                 receivedSeq: entry.received, durableSeq: entry.durable, appliedSeq: entry.applied)
             replica.lastContactSeconds = entry.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
             if let applied = entry.applied, applied > 0, applied <= end.seq { try addLag(&replica, applied, end) }
+            replica.traffic = NodeStatus.Traffic(to: entry)
             list.append(replica)
         }
         var status = NodeStatus(
@@ -171,6 +172,7 @@ extension PrimaryNode: ControlService {
             objects: state.objectCount, contentBytes: state.contentBytes, progress: scanProgress, notes: notes,
             pid: ProcessFacts.processID, path: settings.rootPath)
         status.watch = watch
+        status.traffic = NodeStatus.Traffic(sumOf: list.compactMap(\.traffic))
         return status
     }
 

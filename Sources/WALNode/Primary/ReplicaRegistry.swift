@@ -7,6 +7,19 @@ import WALWire
 /// What the primary knows of each replica by name, connected or not. The durable positions are its slots: the log is kept
 /// for them, within the budget.
 final class ReplicaRegistry: Sendable {
+    /// What a replica says that it has written since it started.
+    struct Disk: Sendable {
+        var writtenBytes: UInt64
+        var copiedBytes: UInt64
+        var loggedBytes: UInt64
+
+        init(_ ack: Ack) {
+            writtenBytes = ack.writtenBytes
+            copiedBytes = ack.copiedBytes
+            loggedBytes = ack.loggedBytes
+        }
+    }
+
     struct Entry: Sendable {
         var address: String
         var state: String
@@ -21,6 +34,9 @@ final class ReplicaRegistry: Sendable {
         var isLost = false
         /// This node dialled it.
         var isDialled = false
+        var traffic = TrafficSum()
+        /// nil before the first acknowledgement of this run.
+        var disk: Disk?
     }
 
     private struct Waiter: Sendable {
@@ -79,7 +95,9 @@ final class ReplicaRegistry: Sendable {
     }
 
     /// False when a living connection of the same name has spoken lately: two replicas with one name would share a slot.
-    func connect(_ hello: Hello, address: String, isDialled: Bool, owner: AnyObject) -> Bool {
+    func connect(
+        _ hello: Hello, address: String, isDialled: Bool, traffic: Traffic, owner: AnyObject
+    ) -> Bool {
         let now = Clock.monotonicNanoseconds()
         return state.withLock { state in
             if let known = state.entries[hello.node], known.owner != nil, let last = known.lastContact,
@@ -95,6 +113,7 @@ final class ReplicaRegistry: Sendable {
             entry.isLost = false
             entry.isDialled = isDialled
             entry.sent = nil
+            entry.traffic.begin(traffic)
             state.entries[hello.node] = entry
             return true
         }
@@ -113,8 +132,9 @@ final class ReplicaRegistry: Sendable {
         for (done, count) in met { done(count) }
     }
 
-    func disconnect(_ name: String, owner: AnyObject) {
+    func disconnect(_ name: String, traffic: Traffic, owner: AnyObject) {
         state.withLock { state in
+            state.entries[name]?.traffic.end(traffic)
             guard state.entries[name]?.owner == ObjectIdentifier(owner) else { return }
             state.entries[name]!.owner = nil
             state.entries[name]!.state = "disconnected"

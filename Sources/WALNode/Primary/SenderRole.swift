@@ -60,7 +60,8 @@ final class SenderRole: PeerRole {
         if case .hello(let hello) = message, hello.role == .receiver, machine.peer == nil {
             guard let connection,
                 node.replicas.connect(
-                    hello, address: connection.peerAddress, isDialled: ended != nil, owner: self)
+                    hello, address: connection.peerAddress, isDialled: ended != nil, traffic: connection.traffic,
+                    owner: self)
             else {
                 let text = "a replica named '\(hello.node)' is connected already; give each its own --name"
                 perform(machine.refuse(Refusal(.busy, text)))
@@ -101,8 +102,8 @@ final class SenderRole: PeerRole {
     func closed(reason: String?) {
         node.signal.remove(self)
         bulk?.stop()
-        if let name = machine.peer?.node {
-            node.replicas.disconnect(name, owner: self)
+        if let name = machine.peer?.node, let connection {
+            node.replicas.disconnect(name, traffic: connection.traffic, owner: self)
             logger.info("replica disconnected: \(reason ?? "it closed the connection")")
         }
         connection = nil
@@ -143,6 +144,7 @@ final class SenderRole: PeerRole {
             // A slot never moves back, but for a replica that began anew.
             entry.durable = ack.durable
             entry.applied = ack.applied
+            entry.disk = ReplicaRegistry.Disk(ack)
             entry.state = ack.isSyncing || !isStreaming ? "syncing" : "streaming"
         }
     }
@@ -213,10 +215,18 @@ final class SenderRole: PeerRole {
                 FileRegion(fileHandle: handle.handle, readerIndex: start, endIndex: start + Int(count)),
                 done: { withExtendedLifetime(handle) {} })
         }
+        connection.traffic.sentRaw(
+            Self.rawBytes(location, upTo: offset + count) - Self.rawBytes(location, upTo: offset))
         machine.sent(bytes: Int(count), now: Clock.monotonicNanoseconds())
         let isWhole = offset + count == location.length
         current = isWhole ? nil : (location, offset + count)
         if isWhole { update { $0.sent = location.header.seq } }
+    }
+
+    /// What the first bytes of a segment stand for: their share of what it is before compression.
+    private static func rawBytes(_ location: LogLocation, upTo offset: UInt64) -> UInt64 {
+        // Neither is beyond the limit of a segment, so the product is a number.
+        location.header.rawBytes * offset / location.length
     }
 
     private func regionHandle(_ file: LogFile) throws -> RegionHandle {

@@ -27,7 +27,8 @@ final class ApplyWorker {
         logger = node.logger
         applier = Applier(
             catalog: catalog, root: node.folder.root, staging: node.folder.staging,
-            quarantine: Quarantine(directory: node.folder.quarantine), unset: node.unsetAttributes)
+            quarantine: Quarantine(directory: node.folder.quarantine), unset: node.unsetAttributes,
+            written: node.written)
     }
 
     // MARK: Start

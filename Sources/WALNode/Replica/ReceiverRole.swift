@@ -134,6 +134,7 @@ final class ReceiverRole: PeerRole {
                 if session?.parts.cost ?? 0 > Self.maxWaitingBytes {
                     perform(machine!.fail(Refusal(.malformed, "more than the window was sent")))
                 } else {
+                    node.came(rawBytes: entries.rawBytes)
                     _ = session?.parts.put(.entries(entries), cost: entries.bytes.count)
                 }
             case .content(.syncEnd): _ = session?.parts.put(.end)
@@ -141,6 +142,7 @@ final class ReceiverRole: PeerRole {
                 if link?.blocks.cost ?? 0 > Self.maxWaitingBytes {
                     perform(machine!.fail(Refusal(.malformed, "more than the window was sent")))
                 } else {
+                    if !answer.isGone { node.came(rawBytes: answer.rawBytes) }
                     _ = link?.blocks.put(answer, cost: answer.bytes.count)
                 }
             case .content: break

@@ -111,6 +111,7 @@ extension ReplicaNode: ControlService {
                 files: progress.namesSeen.load(ordering: .relaxed), totalFiles: nil,
                 bytes: progress.bytesRead.load(ordering: .relaxed), totalBytes: nil)
         }
+        status.traffic = NodeStatus.Traffic(of: self, state.traffic.count)
         if let problem = state.problem { status.notes.append(problem) }
         if let unset = unsetAttributes.summary {
             status.notes.append("\(unset.count) extended attributes could not be set; the first: \(unset.first)")

@@ -38,6 +38,10 @@ package final class ReplicaNode: Service {
     let logger: Logger
     let folder: StateFolder
     let unsetAttributes = UnsetAttributes()
+    let written = WrittenBytes()
+    /// What came of segments, entries and blocks, before compression.
+    let rawBytes = Atomic<UInt64>(0)
+    let loggedBytes = Atomic<UInt64>(0)
     let catalog: Catalog
     let logView: LogView
     package let progress = CaptureProgress()
@@ -340,6 +344,7 @@ package final class ReplicaNode: Service {
         state.withLock { state in
             guard state.link == nil, !state.isStopping else { return false }
             state.link = link
+            state.traffic.begin(link.connection.traffic)
             state.workedBytes = 0
             return true
         }
@@ -351,6 +356,7 @@ package final class ReplicaNode: Service {
             update { state in
                 if state.phase == .streaming || state.phase == .syncing { state.phase = .connecting }
                 state.link = nil
+                state.traffic.end(link.connection.traffic)
             }
             done()
         }
@@ -450,7 +456,18 @@ package final class ReplicaNode: Service {
         state.update { body(&$0) }
     }
 
-    func ack() -> Ack { state.withLock { $0.ack } }
+    func ack() -> Ack {
+        var ack = state.withLock { $0.ack }
+        ack.writtenBytes = written.written
+        ack.copiedBytes = written.copied
+        ack.loggedBytes = loggedBytes.load(ordering: .relaxed)
+        return ack
+    }
+
+    /// Entries or a block have come.
+    func came(rawBytes bytes: UInt32) {
+        rawBytes.wrappingAdd(UInt64(bytes), ordering: .relaxed)
+    }
 
     private func sendAck() {
         link?.acknowledge()
@@ -473,6 +490,8 @@ package final class ReplicaNode: Service {
     }
 
     func logged(_ end: Position, bytes: UInt64, _ segments: [Segment]) {
+        loggedBytes.wrappingAdd(bytes, ordering: .relaxed)
+        rawBytes.wrappingAdd(segments.reduce(0) { $0 + $1.header.rawBytes }, ordering: .relaxed)
         update { state in
             state.received = end
             state.durable = end

@@ -38,6 +38,8 @@ struct ReplicaState: Sendable {
     var syncTotalBytes: UInt64 = 0
 
     var link: Link?
+    /// Of all connections to a primary.
+    var traffic = TrafficSum()
     var upstreamAddress: String?
     /// Monotonic nanoseconds.
     var lastContact: UInt64?
@@ -54,7 +56,7 @@ struct ReplicaState: Sendable {
     /// While the connection stands and nothing is in the way.
     var connectedPhase: Phase { isIncomplete ? .syncing : .streaming }
 
-    /// All but what the connection itself knows: how much was taken off it.
+    /// All but what the connection itself knows, how much was taken off it, and what is counted elsewhere.
     var ack: Ack {
         let limit = external.first.map { $0 - 1 } ?? .max
         return Ack(
