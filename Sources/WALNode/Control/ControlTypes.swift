@@ -230,6 +230,8 @@ package struct NodeStatus: Codable, Sendable {
     package var progress: Progress?
     /// Nil where nothing is captured.
     package var watch: Watch?
+    /// The rules of the filter, escaped; empty where all is replicated. Nil only in the answer of a program without.
+    package var filter: [String]?
     /// Things a person should look at, each one line.
     package var notes: [String]
     package var pid: Int32?
@@ -283,7 +285,7 @@ package struct NodeStatus: Codable, Sendable {
 extension NodeStatus {
     enum CodingKeys: String, CodingKey {
         case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
-        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, notes, pid, path
+        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, filter, notes, pid, path
     }
 
     // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
@@ -307,6 +309,7 @@ extension NodeStatus {
         try container.encode(contentBytes, forKey: .contentBytes)
         try container.encode(progress, forKey: .progress)
         try container.encode(watch, forKey: .watch)
+        try container.encode(filter ?? [], forKey: .filter)
         try container.encode(notes, forKey: .notes)
         try container.encode(pid, forKey: .pid)
         try container.encode(path, forKey: .path)
