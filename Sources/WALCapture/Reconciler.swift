@@ -291,6 +291,7 @@ final class Reconciler {
         if progress.hasProblems { progress.clearProblem(try path(of: object)) }
         progress.namesSeen.add(UInt64(entries.count), ordering: .relaxed)
         let known = try catalog.children(of: object)
+        let isFiltered = !filter.isEmpty
         let path = try pathForFilter(of: object) ?? []
         var next = 0
         for entry in entries {
@@ -302,13 +303,13 @@ final class Reconciler {
             if next < known.count, known[next].name == entry.name {
                 let row = known[next]
                 next += 1
-                if !filter.excludes(row.name, in: path, isDirectory: row.kind == .directory),
-                    isUnchanged(row, directory)
-                {
+                let isExcluded =
+                    isFiltered && filter.excludes(row.name, in: path, isDirectory: row.kind == .directory)
+                if !isExcluded, isUnchanged(row, directory) {
                     if isScan, row.kind == .directory { unlisted.append(row.object) }
                     continue
                 }
-            } else if entry.type != DirectoryEntry.unknownType,
+            } else if isFiltered, entry.type != DirectoryEntry.unknownType,
                 filter.excludes(entry.name, in: path, isDirectory: entry.type == DirectoryEntry.directoryType)
             {
                 continue

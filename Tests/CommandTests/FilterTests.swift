@@ -63,6 +63,10 @@ import WALTestKit
             try writeFile(source + "/cache/new", "new")
             try world.catchUp(primary, [replica])
             #expect(try paths(replica.folder) == Self.kept.union(["docs/new.txt"]))
+            // rsync with the same rules would do nothing.
+            let rsync = try world.run(
+                "rsync", ["-aHAXcni", "--delete", "--exclude=/.wal"] + options + [source + "/", replica.folder + "/"])
+            #expect(rsync.status == 0 && rsync.output == "", "\(rsync)")
             try expectVerified(world, replica, port)
             try primary.stop()
             let offline = try Status(world.must("walctl", "status", source, "--json"))
@@ -102,6 +106,29 @@ import WALTestKit
             primary = try restart(primary, ["--no-filter"])
             try world.expectEqual(primary, port: port, [replica])
             #expect(try paths(replica.folder) == Self.all.union(["docs/later.txt", "docs/later.tmp"]))
+            try primary.stop()
+        }
+    }
+
+    /// It may be a mistake that would cost most of every replica.
+    @Test func aFilterThatExcludesMostIsDoubted() throws {
+        try withPair([]) { world, source, first, replica, port in
+            for number in 0..<1200 { try writeFile("\(source)/docs/\(number).o", "") }
+            try world.catchUp(first, [replica])
+            var primary = try restart(first, ["--exclude", "*.o"])
+            let status = try primary.waitForState("stalled")
+            #expect(status["filter"] as? [String] == [])
+            #expect(status.notes.contains { $0.contains("1200 of 1211 objects are gone") }, "\(status.notes)")
+            #expect(try paths(replica.folder).count == 1210)
+            // Taken back, nothing has happened; meant, it happens.
+            primary = try restart(primary, ["--no-filter"])
+            try world.expectEqual(primary, port: port, [replica])
+            primary = try restart(primary, ["--exclude", "*.o"])
+            try primary.waitForState("stalled")
+            try world.must("walctl", "resume", source, "--accept-deletions")
+            try world.catchUp(primary, [replica])
+            #expect(try paths(replica.folder) == Self.all && paths(source).count == 1210)
+            try expectVerified(world, replica, port)
             try primary.stop()
         }
     }
