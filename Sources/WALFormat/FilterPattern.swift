@@ -34,6 +34,10 @@ struct FilterPattern: Sendable {
     /// It is matched against the path, not against its last component.
     let isOfPaths: Bool
     private let form: Form
+    /// What a text must begin with, where the pattern may not begin elsewhere, and end with: most names are told from a
+    /// pattern by that alone.
+    private let prefix: [UInt8]
+    private let suffix: [UInt8]
 
     private static let slash: UInt8 = 0x2F
     private static let asterisk: UInt8 = 0x2A
@@ -48,6 +52,8 @@ struct FilterPattern: Sendable {
         if isAnchored { pattern.removeFirst() }
         guard raw.contains(where: { $0 == Self.asterisk || $0 == 0x3F || $0 == 0x5B }) else {
             isOfPaths = slashes > 0
+            prefix = []
+            suffix = []
             form = .literal(Array(pattern), isAnchored: isAnchored)
             return
         }
@@ -64,8 +70,13 @@ struct FilterPattern: Sendable {
         } else {
             start = .whole
         }
+        let tokens = Self.tokens(pattern)
+        let isFixed = if case .anyComponent = start { false } else { true }
+        // Not where the slash that is put before or behind the text may be part of it.
+        prefix = isFixed && !endsWithTriple ? Self.literal(tokens) : []
+        suffix = beginsWithDouble ? [] : Self.literal(tokens.reversed()).reversed()
         form = .wild(
-            Self.tokens(pattern), start, takesSlashBefore: beginsWithDouble, takesSlashBehind: endsWithTriple)
+            tokens, start, takesSlashBefore: beginsWithDouble, takesSlashBehind: endsWithTriple)
     }
 
     /// `path` is that from the root, `name` its last component.
@@ -86,6 +97,9 @@ struct FilterPattern: Sendable {
                 guard let tail = Self.lastComponents(count, of: text) else { return false }
                 text = tail
             }
+            guard text.starts(with: prefix), text.count >= suffix.count,
+                text[(text.count - suffix.count)...].elementsEqual(suffix)
+            else { return false }
             let restarts = if case .anyComponent = start { true } else { false }
             return Self.run(
                 tokens, text, slashBefore: takesSlashBefore, slashBehind: takesSlashBehind && isDirectory,
@@ -183,6 +197,16 @@ struct FilterPattern: Sendable {
     }
 
     // MARK: Reading
+
+    /// The bytes that stand for themselves, up to the first that does not.
+    private static func literal(_ tokens: some Sequence<Token>) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for token in tokens {
+            guard case .byte(let byte) = token else { break }
+            bytes.append(byte)
+        }
+        return bytes
+    }
 
     private static func tokens(_ pattern: ArraySlice<UInt8>) -> [Token] {
         var tokens: [Token] = []

@@ -6,14 +6,14 @@ import WALTestKit
 
 /// rsync is the specification of its own language: what it transfers under a filter is what the filter does not exclude.
 @Suite struct FilterDifferentialTests {
-    @Test(arguments: [1, 2, 3, 4, 5, 6] as [UInt64])
+    @Test(arguments: (1...12).map { UInt64($0) })
     func randomFilters(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         try withWorld { world in
             let source = try world.folder("source")
             let paths = try makeTree(source, &random)
             for round in 0..<25 {
-                let rules = (0..<random.int(in: 1...6)).map { _ in rule(&random) }
+                let rules = (0..<random.int(in: 1...6)).map { _ in rule(of: paths.keys.sorted(), &random) }
                 let usesFile = random.once(in: 2)
                 var made = FilterRules()
                 var arguments = ["-a"]
@@ -73,19 +73,40 @@ import WALTestKit
         return name == "." || name == ".." ? "a" : name
     }
 
-    private func rule(_ random: inout SeededRandom) -> (isInclude: Bool, pattern: String) {
+    private func rule(of paths: [String], _ random: inout SeededRandom) -> (isInclude: Bool, pattern: String) {
+        while true {
+            let pattern = random.once(in: 2) ? anyPattern(&random) : pattern(of: paths, &random)
+            // Forms of the option that are no patterns.
+            if pattern != "!", !pattern.hasPrefix("- "), !pattern.hasPrefix("+ ") {
+                return (random.once(in: 3), pattern)
+            }
+        }
+    }
+
+    /// Something that is near to a path of the tree.
+    private func pattern(of paths: [String], _ random: inout SeededRandom) -> String {
+        var parts = paths[random.int(in: 0..<paths.count)].split(separator: "/").map(String.init)
+        if random.once(in: 2) { parts.removeFirst(random.int(in: 0..<parts.count)) }
+        for index in parts.indices where random.once(in: 2) {
+            var bytes = Array(parts[index])
+            let wild = ["*", "?", "[!x]", "**", "\\\(bytes[0])", "[[:alnum:]]", "*\(bytes.last!)"]
+            bytes[random.int(in: 0..<bytes.count)] = "\u{1}"
+            parts[index] = String(bytes).replacing("\u{1}", with: wild[random.int(in: 0..<wild.count)])
+        }
+        let before = ["", "", "/", "/", "**/", "**", "*/", "/**/"][random.int(in: 0..<8)]
+        let behind = ["", "", "", "/", "/*", "/**", "/***", "*"][random.int(in: 0..<8)]
+        return before + parts.joined(separator: "/") + behind
+    }
+
+    private func anyPattern(_ random: inout SeededRandom) -> String {
         let parts = [
             "a", "b", "c", "ab", "A", "1", "*", "*", "*", "**", "***", "?", "?", "/", "/", "/", "[a-c]", "[!a]", "[^b]",
             "[]a]", "[a-]", "[[:alpha:]]", "[[:digit:][:upper:]]", "[[:no:]]", "[\\]a]", "[c-a]", "[[:a]", "\\", "\\*",
             "\\a", ".", "-", "]", "[", " ", "!", "é",
         ]
-        while true {
-            var pattern = (0..<random.int(in: 1...5)).map { _ in parts[random.int(in: 0..<parts.count)] }.joined()
-            if random.once(in: 4) { pattern = "/" + pattern }
-            if random.once(in: 4) { pattern += "/" }
-            // Forms of the option that are no patterns; and rsync reads "+ " and "- " as such only where it ends there.
-            if ["!"].contains(pattern) || pattern.hasPrefix("- ") || pattern.hasPrefix("+ ") { continue }
-            return (random.once(in: 3), pattern)
-        }
+        var pattern = (0..<random.int(in: 1...5)).map { _ in parts[random.int(in: 0..<parts.count)] }.joined()
+        if random.once(in: 4) { pattern = "/" + pattern }
+        if random.once(in: 4) { pattern += "/" }
+        return pattern
     }
 }

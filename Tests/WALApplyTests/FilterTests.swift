@@ -36,7 +36,7 @@ import WALTreeKit
             if tree.random.once(in: 3) { continue }
             try replica.follow(primary)
             #expect(try differences(replica) == [], "turn \(turn) \(random.reproduce)")
-            #expect(try primary.check().isEmpty && replica.digestIsRight(), "turn \(turn) \(random.reproduce)")
+            #expect(try replica.digestIsRight(), "turn \(turn) \(random.reproduce)")
             let filters = try [primary.catalog, replica.catalog].map { try $0.read { try $0.filter() } }
             #expect(filters[0] == filters[1] && filters[0] == (primary.settings.filter ?? .none))
             #expect(
