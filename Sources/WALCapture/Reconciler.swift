@@ -73,7 +73,7 @@ final class Reconciler {
     /// see what is in it with other eyes.
     var needsScan = false
     /// That of the catalog, once the first batch has begun.
-    private(set) var filter = Filter.none
+    private(set) var filter = Filter.none.matcher
     private var isFilterKnown = false
     /// The path of the directory that names were last looked at in, as the filter sees it.
     var filterPath: (directory: ObjectID, path: [UInt8])?
@@ -133,11 +133,13 @@ final class Reconciler {
     private func settleFilter() throws {
         guard !isFilterKnown else { return }
         isFilterKnown = true
-        filter = try catalog.filter()
-        guard let wanted = settings.filter, wanted != filter else { return }
-        filter = wanted
-        try catalog.setFilter(wanted)
-        changes.filter(wanted)
+        var now = try catalog.filter()
+        if let wanted = settings.filter, wanted != now {
+            now = wanted
+            try catalog.setFilter(wanted)
+            changes.filter(wanted)
+        }
+        filter = now.matcher
     }
 
     /// Ends the batch: drops what has no name, emits what is left. `arrivals` are names that something came to and that

@@ -52,7 +52,7 @@ package struct TreeCheck {
         var result = Result()
         let handles = TreeHandles(root: root)
         let device = try root.status().dev
-        let filter = try catalog.filter()
+        let filter = try catalog.filter().matcher
         var waiting: [ObjectID] = [.root]
         while let object = waiting.popLast() {
             try progress.checkCancelled()
@@ -115,7 +115,7 @@ package struct TreeCheck {
 
     /// What the filter excludes is nobody's business but its owner's.
     private func isExcluded(
-        _ entry: DirectoryEntry, in directory: Directory, _ path: [UInt8], _ filter: Filter
+        _ entry: DirectoryEntry, in directory: Directory, _ path: [UInt8], _ filter: FilterMatcher
     ) throws -> Bool {
         guard !filter.isEmpty else { return false }
         var isDirectory = entry.type == DirectoryEntry.directoryType
@@ -133,7 +133,7 @@ package struct TreeCheck {
 
     /// A directory with another time, and nothing else, that holds something excluded: who writes that sets the time.
     private func isExplained(
-        _ row: ChildRow, _ directory: Directory, _ path: [UInt8], _ filter: Filter
+        _ row: ChildRow, _ directory: Directory, _ path: [UInt8], _ filter: FilterMatcher
     ) throws -> Bool {
         guard row.kind == .directory, !filter.isEmpty else { return false }
         var status = try directory.status(of: row.name)

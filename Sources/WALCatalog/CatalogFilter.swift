@@ -2,7 +2,6 @@ import WALFormat
 
 /// What is replicated of the tree: one filter a catalog.
 extension CatalogTransaction {
-    /// Read and compiled at each call: whoever looks at many names keeps it.
     package func filter() throws -> Filter {
         let statement = try self.statement("SELECT rules FROM filter WHERE one = 1")
         defer { statement.reset() }
@@ -21,6 +20,7 @@ extension CatalogTransaction {
 
     /// Forgets local objects, of a tree that was taken over, that `filter` excludes: they are nobody's but their owner's.
     package func forgetExcluded(by filter: Filter) throws {
+        let filter = filter.matcher
         guard !filter.isEmpty else { return }
         var waiting: [(object: ObjectID, path: [UInt8])] = [(.root, [])]
         while let (parent, path) = waiting.popLast() {

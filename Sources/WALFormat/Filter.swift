@@ -4,19 +4,11 @@
 /// Its text is its one canonical form: a line for each rule, `+ ` or `- ` and the pattern. A history has one filter at a
 /// time, and it is part of the tree digest.
 package struct Filter: Hashable, Sendable {
-    private struct Rule: Sendable {
-        var isInclude: Bool
-        var pattern: FilterPattern
-    }
-
     package let text: [UInt8]
-    private let rules: [Rule]
-    /// Some rule looks at the path of a name and not only at its last component.
-    package let looksAtPaths: Bool
 
     package static let none = Filter(trusted: [])
 
-    package var isEmpty: Bool { rules.isEmpty }
+    package var isEmpty: Bool { text.isEmpty }
 
     /// Throws where that is not the canonical form, or beyond a limit.
     package init(text: [UInt8]) throws(FormatError) {
@@ -43,16 +35,6 @@ package struct Filter: Hashable, Sendable {
 
     private init(trusted text: [UInt8]) {
         self.text = text
-        rules = text.split(separator: 0x0A).map { line in
-            Rule(isInclude: line.first == 0x2B, pattern: FilterPattern(Array(line.dropFirst(2))))
-        }
-        looksAtPaths = rules.contains { $0.pattern.isOfPaths }
-    }
-
-    package static func == (left: Filter, right: Filter) -> Bool { left.text == right.text }
-
-    package func hash(into hasher: inout Hasher) {
-        hasher.combine(text)
     }
 
     /// The rules as people see them.
@@ -69,6 +51,41 @@ package struct Filter: Hashable, Sendable {
         }
         try self.init(text: text)
     }
+
+    /// Made anew at each call: whoever looks at many names keeps it. It takes some forty times the memory of the text, so
+    /// none is made of what a peer has sent before that is in force.
+    package var matcher: FilterMatcher { FilterMatcher(self) }
+
+    /// `directory` of ``FilterMatcher/excludes(_:in:isDirectory:)``.
+    package static func prefix(of path: [Name]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for name in path {
+            bytes += name.bytes
+            bytes.append(0x2F)
+        }
+        return bytes
+    }
+}
+
+/// A filter that is ready to be asked.
+package struct FilterMatcher: Sendable {
+    private struct Rule: Sendable {
+        var isInclude: Bool
+        var pattern: FilterPattern
+    }
+
+    private let rules: [Rule]
+    /// Some rule looks at the path of a name and not only at its last component.
+    package let looksAtPaths: Bool
+
+    fileprivate init(_ filter: Filter) {
+        rules = filter.text.split(separator: 0x0A).map { line in
+            Rule(isInclude: line.first == 0x2B, pattern: FilterPattern(Array(line.dropFirst(2))))
+        }
+        looksAtPaths = rules.contains { $0.pattern.isOfPaths }
+    }
+
+    package var isEmpty: Bool { rules.isEmpty }
 
     /// Of a name in a directory that is not excluded itself.
     ///
@@ -98,15 +115,5 @@ package struct Filter: Hashable, Sendable {
             directory += name.bytes + [0x2F]
         }
         return false
-    }
-
-    /// `directory` of ``excludes(_:in:isDirectory:)``.
-    package static func prefix(of path: [Name]) -> [UInt8] {
-        var bytes: [UInt8] = []
-        for name in path {
-            bytes += name.bytes
-            bytes.append(0x2F)
-        }
-        return bytes
     }
 }

@@ -30,13 +30,14 @@ import WALTestKit
                     }
                 }
                 let filter = try made.filter
+                let matcher = filter.matcher
                 let target = try world.folder("target \(round)")
                 let outcome = try world.run("rsync", arguments + [source + "/", target + "/"])
                 #expect(outcome.status == 0, "\(outcome)")
                 let transferred = try Set(FileManager.default.subpathsOfDirectory(atPath: target))
                 let ours = Set(
                     paths.filter { path, isDirectory in
-                        !filter.excludes(
+                        !matcher.excludes(
                             path: path.split(separator: "/").map { Name(trusted: Array($0.utf8)) },
                             isDirectory: isDirectory)
                     }.keys)

@@ -185,6 +185,7 @@ import WALTreeKit
         random.announce()
         let filter = try Filter(text: Array(rules.map { $0 + "\n" }.joined().utf8))
         primary.settings.filter = filter
+        let matcher = filter.matcher
         var tree = RandomTree(primary.path, outside: primary.outside, random: random, makesLinks: false)
         for _ in 0..<100 { tree.step() }
         for round in 0..<12 {
@@ -194,7 +195,7 @@ import WALTreeKit
                 try primary.mark()
                 var wanted: [String] = []
                 try walk(try Directory.open(path: primary.path), []) { names, kind in
-                    if !filter.excludes(path: names, isDirectory: kind == .directory) {
+                    if !matcher.excludes(path: names, isDirectory: kind == .directory) {
                         wanted.append(PathText.joined(names))
                     }
                 }
