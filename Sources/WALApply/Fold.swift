@@ -72,6 +72,8 @@ struct Fold {
         _ change: Change, set: Int, body: [UInt8], seq: UInt64, stage: (inout Fold, ObjectID) throws -> Void
     ) throws {
         switch change {
+        // What it excludes goes by entries of its own.
+        case .filter(let filter): try catalog.setFilter(filter)
         case .put(let object, let metadata, let content):
             try put(object, metadata, content, set: set, body: body, seq: seq, stage: stage)
         case .metadata(let object, let metadata):

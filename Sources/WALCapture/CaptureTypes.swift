@@ -16,6 +16,8 @@ package struct CaptureSettings: Sendable {
     package var capturesDevices = false
     /// Take whatever the first scan finds deleted, and the root for the right one, without asking.
     package var acceptsDeletions = false
+    /// What of the tree is replicated; nil for what it was.
+    package var filter: Filter?
     /// At most so many inotify watches are taken; nil for as many as the system gives.
     package var maxWatches: Int?
 

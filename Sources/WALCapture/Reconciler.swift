@@ -73,8 +73,14 @@ final class Reconciler {
     var immutable: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
-    /// A directory could not be found for too long: only a scan can tell where it is.
-    private(set) var needsScan = false
+    /// A directory could not be found for too long: only a scan can tell where it is. Or it was moved, and the filter may
+    /// see what is in it with other eyes.
+    var needsScan = false
+    /// That of the catalog, once the first batch has begun.
+    private(set) var filter = Filter.none.matcher
+    private var isFilterKnown = false
+    /// The path of the directory that names were last looked at in, as the filter sees it.
+    var filterPath: (directory: ObjectID, path: [UInt8])?
 
     init(
         root: Directory, rootStatus: FileStatus, stateIdentity: FileIdentity, watcher: Watcher,
@@ -109,6 +115,7 @@ final class Reconciler {
         takesDeferred = false
         isScan = false
         needsScan = false
+        filterPath = nil
         let known = try transaction.identity(of: .root)
         // Also where a first scan was cut off: what it has read is kept.
         isBaseline = known == nil || transaction.state.position.seq == 0
@@ -122,7 +129,22 @@ final class Reconciler {
         } else if known != rootStatus.identity {
             throw CaptureError.otherTree
         }
+        try settleFilter()
         try watcher.watch(.root, handles.root)
+    }
+
+    /// Another filter than the catalog has is the first change of the first batch, which is a scan: what that excludes is
+    /// then removed, and what it does not exclude any more is found.
+    private func settleFilter() throws {
+        guard !isFilterKnown else { return }
+        isFilterKnown = true
+        var now = try catalog.filter()
+        if let wanted = settings.filter, wanted != now {
+            now = wanted
+            try catalog.setFilter(wanted)
+            changes.filter(wanted)
+        }
+        filter = now.matcher
     }
 
     /// Ends the batch: drops what has no name, emits what is left. `arrivals` are names that something came to and that
@@ -277,6 +299,8 @@ final class Reconciler {
         if progress.hasProblems { progress.clearProblem(try path(of: object)) }
         progress.namesSeen.add(UInt64(entries.count), ordering: .relaxed)
         let known = try catalog.children(of: object)
+        let isFiltered = !filter.isEmpty
+        let path = try pathForFilter(of: object) ?? []
         var next = 0
         for entry in entries {
             if object == .root, entry.name == Self.reservedName { continue }
@@ -287,10 +311,16 @@ final class Reconciler {
             if next < known.count, known[next].name == entry.name {
                 let row = known[next]
                 next += 1
-                if isUnchanged(row, directory) {
+                let isExcluded =
+                    isFiltered && filter.excludes(row.name, in: path, isDirectory: row.kind == .directory)
+                if !isExcluded, isUnchanged(row, directory) {
                     if isScan, row.kind == .directory { unlisted.append(row.object) }
                     continue
                 }
+            } else if isFiltered, entry.type != DirectoryEntry.unknownType,
+                filter.excludes(entry.name, in: path, isDirectory: entry.type == DirectoryEntry.directoryType)
+            {
+                continue
             }
             let place = Place(parent: object, name: entry.name)
             try name(Glance(place: place, content: true, since: since, isOverdue: false))

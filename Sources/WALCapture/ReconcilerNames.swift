@@ -29,6 +29,7 @@ extension Reconciler {
             try removed(place)
             return true
         }
+        if try takeExcluded(glance, status) { return true }
         guard let kind = status.kind, settings.capturesDevices || !kind.isDevice else {
             setSpecial(place, true)
             try removed(place)
@@ -92,7 +93,7 @@ extension Reconciler {
     }
 
     /// Each is counted once, however often it is looked at.
-    private func setSpecial(_ place: Place, _ isSpecial: Bool) {
+    func setSpecial(_ place: Place, _ isSpecial: Bool) {
         if isSpecial {
             special.insert(place)
         } else if special.isEmpty || special.remove(place) == nil {
@@ -162,6 +163,7 @@ extension Reconciler {
                 followUps.append(other)
             }
             movedDirectories.insert(row.id)
+            moved(directory: row.id)
             if let opened = try? directory.openDirectory(glance.place.name),
                 try opened.status().identity == row.identity
             {

@@ -52,6 +52,7 @@ package struct TreeCheck {
         var result = Result()
         let handles = TreeHandles(root: root)
         let device = try root.status().dev
+        let filter = try catalog.filter().matcher
         var waiting: [ObjectID] = [.root]
         while let object = waiting.popLast() {
             try progress.checkCancelled()
@@ -59,6 +60,7 @@ package struct TreeCheck {
             var entries = try directory.entries()
             entries.sort { $0.name < $1.name }
             let known = try catalog.children(of: object)
+            let path = filter.looksAtPaths ? Filter.prefix(of: try catalog.path(of: object) ?? []) : []
             var next = 0
             for entry in entries {
                 try progress.checkCancelled()
@@ -67,9 +69,11 @@ package struct TreeCheck {
                     try addMissing(known[next], object, catalog, &result)
                     next += 1
                 }
+                let isKnown = next < known.count && known[next].name == entry.name
+                if !isKnown, try isExcluded(entry, in: directory, path, filter) { continue }
                 result.names += 1
                 progress.namesSeen.add(1, ordering: .relaxed)
-                guard next < known.count, known[next].name == entry.name else {
+                guard isKnown else {
                     if ignoresSpecial, try isSpecial(entry.name, directory, device) { continue }
                     try add(.extra, object, entry.name, nil, catalog, &result)
                     continue
@@ -79,7 +83,9 @@ package struct TreeCheck {
                 // A file that still lacks blocks is not in the tree yet, and is not missed.
                 if row.kind == .file, try catalog.isPending(row.object) { continue }
                 if ignoresSpecial, !row.kind.isDevice, try isSpecial(row.name, directory, device) { continue }
-                if let kind = try difference(row, directory, catalog, &result) {
+                if let kind = try difference(row, directory, catalog, &result),
+                    try kind != .metadata || !isExplained(row, directory, path, filter)
+                {
                     try add(kind, object, row.name, row.object, catalog, &result)
                     if kind != .metadata { continue }
                 }
@@ -105,6 +111,37 @@ package struct TreeCheck {
         let path = PathText.joined((try catalog.path(of: parent) ?? []) + [name])
         result.differences.append(
             TreeDifference(kind: kind, place: Place(parent: parent, name: name), path: path, object: object))
+    }
+
+    /// What the filter excludes is nobody's business but its owner's.
+    private func isExcluded(
+        _ entry: DirectoryEntry, in directory: Directory, _ path: [UInt8], _ filter: FilterMatcher
+    ) throws -> Bool {
+        guard !filter.isEmpty else { return false }
+        var isDirectory = entry.type == DirectoryEntry.directoryType
+        if entry.type == DirectoryEntry.unknownType {
+            do throws(SystemError) {
+                isDirectory = try directory.status(of: entry.name).kind == .directory
+            } catch {
+                // Gone since it was listed.
+                if error.isNotFound { return true }
+                throw error
+            }
+        }
+        return filter.excludes(entry.name, in: path, isDirectory: isDirectory)
+    }
+
+    /// A directory with another time, and nothing else, that holds something excluded: who writes that sets the time.
+    private func isExplained(
+        _ row: ChildRow, _ directory: Directory, _ path: [UInt8], _ filter: FilterMatcher
+    ) throws -> Bool {
+        guard row.kind == .directory, !filter.isEmpty else { return false }
+        var status = try directory.status(of: row.name)
+        status.mtime = row.metadata.mtime
+        guard try isSet(row, status, directory) else { return false }
+        let inner = try directory.openDirectory(row.name)
+        let innerPath = filter.looksAtPaths ? path + row.name.bytes + [0x2F] : []
+        return try inner.entries().contains { try isExcluded($0, in: inner, innerPath, filter) }
     }
 
     private func isSpecial(_ name: Name, _ directory: Directory, _ device: UInt64) throws -> Bool {
@@ -152,11 +189,16 @@ package struct TreeCheck {
                 return .changed
             }
         }
+        return try isSet(row, status, directory) ? nil : .metadata
+    }
+
+    /// Owner, mode and attributes are those of the catalog, as far as this process could have set them.
+    private func isSet(_ row: ChildRow, _ status: FileStatus, _ directory: Directory) throws -> Bool {
         let isOwned = !isPrivileged || (status.uid == row.metadata.uid && status.gid == row.metadata.gid)
         // Not of a primary, which sets no modes.
         let least = isPrivileged || ignoresSpecial ? 0 : row.kind.ownersLeastMode
         let hasMode = row.kind == .symlink || status.mode == row.metadata.mode | least
-        return try isOwned && hasMode && hasAttributes(row, directory) ? nil : .metadata
+        return try isOwned && hasMode && hasAttributes(row, directory)
     }
 
     private func hasAttributes(_ row: ChildRow, _ directory: Directory) throws(SystemError) -> Bool {

@@ -165,6 +165,7 @@ enum Schema {
                         mtime INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
                         PRIMARY KEY (parent, name)
                     ) WITHOUT ROWID;
+                    CREATE TABLE filter (one INTEGER PRIMARY KEY CHECK (one = 1), rules BLOB NOT NULL);
                     CREATE TABLE journal (one INTEGER PRIMARY KEY CHECK (one = 1), ops BLOB NOT NULL);
                     """)
         }

@@ -411,7 +411,7 @@ package final class CatalogTransaction {
     package func removeEverything() throws {
         try database.execute(
             sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM blocks; DELETE FROM missing;"
-                + " DELETE FROM stale; DELETE FROM journal;")
+                + " DELETE FROM stale; DELETE FROM journal; DELETE FROM filter;")
         try makeIndex()
         state = .empty
     }
@@ -421,6 +421,7 @@ package final class CatalogTransaction {
         var sum = Digest.zero
         try forEachObject { sum &+= $0.digestPart }
         try forEachName { sum &+= part($0, $1) }
+        sum &+= TreeDigest.part(ofFilter: try filter())
         return sum
     }
 

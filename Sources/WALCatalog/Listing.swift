@@ -17,6 +17,7 @@ package struct Listing {
             try catalog.put(try row(object, metadata, body))
         case .bind(let parent, let name, let object):
             try catalog.bind(Place(parent: parent, name: name), to: object)
+        case .filter(let filter): try catalog.setFilter(filter)
         case .metadata, .unbind, .drop:
             throw CatalogError.mismatch("a listing says only what is there")
         }

@@ -29,7 +29,9 @@ package struct TreeDiff {
             }
             rest.append(.put(row.id, row.metadata, body(of: row, from: old)))
         }
-        var changes = copying + rest
+        let filter = try wanted.filter()
+        var changes = try own.filter() == filter ? [] : [Change.filter(filter)]
+        changes += copying + rest
         try wanted.forEachName { place, object in
             if try own.lookup(place) != object { changes.append(.bind(parent: place.parent, place.name, object)) }
         }

@@ -11,6 +11,8 @@ package enum Change: Hashable, Sendable {
     case unbind(parent: ObjectID, Name)
     /// The object, which has no name left at the end of the segment, is gone.
     case drop(ObjectID)
+    /// What is replicated of the tree, from here on.
+    case filter(Filter)
 }
 
 package enum Body: Hashable, Sendable {
@@ -87,6 +89,7 @@ package enum EntryTag: UInt8 {
     case bind = 3
     case unbind = 4
     case drop = 5
+    case filter = 6
 }
 
 package enum ExtentTag: UInt8 {

@@ -17,6 +17,9 @@ package struct ChangeReader {
         }
         entriesLeft -= 1
         let tag = try reader.integer(UInt8.self)
+        if tag == EntryTag.filter.rawValue {
+            return .filter(try Filter(text: try reader.counted("bytes of a filter", limit: Limits.maxFilterBytes)))
+        }
         let object = try object()
         switch EntryTag(rawValue: tag) {
         case .put: return .put(object, try body(), lastBody)
@@ -24,7 +27,7 @@ package struct ChangeReader {
         case .bind: return .bind(parent: object, try name(), try self.object())
         case .unbind: return .unbind(parent: object, try name())
         case .drop: return .drop(object)
-        case nil: throw .value(what: "entry's tag", UInt64(tag))
+        case .filter, nil: throw .value(what: "entry's tag", UInt64(tag))
         }
     }
 

@@ -82,6 +82,12 @@ package struct ChangeWriter {
         begin(.drop, object)
     }
 
+    package mutating func filter(_ filter: Filter) {
+        entryCount += 1
+        body.integer(EntryTag.filter.rawValue)
+        body.counted(filter.text)
+    }
+
     /// A file's entry: this, then its extents in order, then ``endFile(size:digest:)``.
     package mutating func beginFile(_ object: ObjectID, _ metadata: Metadata) {
         begin(.put, object)

@@ -7,6 +7,10 @@ package enum Limits {
     package static let maxLinkTargetBytes = 4095
     /// All extended attributes of one object in their canonical form. The kernel allows 64 KiB for one value.
     package static let maxAttributeBytes = 96 << 10
+    /// The text of a filter, and what it is made of.
+    package static let maxFilterBytes = 64 << 10
+    package static let maxFilterRules = 4096
+    package static let maxPatternBytes = 4095
     /// Components from the root to an object; a loop or a hostile peer ends here.
     package static let maxDepth = 16_384
 

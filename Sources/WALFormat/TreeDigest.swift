@@ -1,7 +1,7 @@
 import CXXHash
 
-/// The parts of which a tree digest is the sum: one for every name and one for every object (walship-segment(5), "Tree
-/// digest"). Object numbers are part of both, so equal digests mean equal trees with equal numbers.
+/// The parts of which a tree digest is the sum: one for every name, one for every object, and one for a filter that has
+/// rules (walship-segment(5), "Tree digest"). Object numbers are part of both, so equal digests mean equal trees with equal numbers.
 package enum TreeDigest {
     package static func part(ofName name: UnsafeRawBufferPointer, in parent: ObjectID, to object: ObjectID) -> Digest {
         withUnsafeTemporaryAllocation(byteCount: 17 + Limits.maxNameBytes, alignment: 8) { buffer in
@@ -41,5 +41,10 @@ package enum TreeDigest {
             buffer.storeBytes(of: attributes.low.bigEndian, toByteOffset: 64, as: UInt64.self)
             return Digest(of: UnsafeRawBufferPointer(buffer))
         }
+    }
+
+    /// Zero for a filter without rules.
+    package static func part(ofFilter filter: Filter) -> Digest {
+        filter.isEmpty ? .zero : Digest(of: [0x66] + filter.text)
     }
 }

@@ -22,10 +22,11 @@ package final class MirrorNode: Service {
     private let result = Mutex<Proof?>(nil)
 
     /// Takes both directories, the source first.
-    package init(source: String, mirror: String, adopts: Bool, isOnce: Bool, logger: Logger) throws {
+    package init(source: String, mirror: String, adopts: Bool, isOnce: Bool, filter: Filter?, logger: Logger) throws {
         var settings = PrimarySettings(rootPath: source)
         settings.listen = [Address(host: "127.0.0.1", port: 0)]
         settings.command = "walctl mirror"
+        settings.filter = filter
         settings.endsInDoubt = isOnce
         var replica = ReplicaSettings(rootPath: mirror)
         replica.name = "mirror"

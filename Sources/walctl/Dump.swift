@@ -35,6 +35,8 @@ struct Dump: AsyncParsableCommand {
         var content: String?
         var target: String?
         var extents: [String]?
+        /// The rules of a filter.
+        var rules: [String]?
     }
 
     struct Row: Encodable {
@@ -106,6 +108,7 @@ struct Dump: AsyncParsableCommand {
             return Entry(entry: "bind", object: object, parent: parent, name: name.description)
         case .unbind(let parent, let name): return Entry(entry: "unbind", parent: parent, name: name.description)
         case .drop(let object): return Entry(entry: "drop", object: object)
+        case .filter(let filter): return Entry(entry: "filter", rules: filter.lines)
         case .metadata(let object, let metadata): return entry("metadata", object, metadata)
         case .put(let object, let metadata, let body):
             var entry = entry("put", object, metadata)
@@ -168,6 +171,7 @@ struct Dump: AsyncParsableCommand {
             lines.append(text)
             for attribute in entry.attributes ?? [] { lines.append("    attribute \(attribute)") }
             for extent in entry.extents ?? [] { lines.append("    \(extent)") }
+            for rule in entry.rules ?? [] { lines.append("    \(rule)") }
         }
         return lines.joined(separator: "\n")
     }

@@ -24,6 +24,7 @@ struct Mirror: AsyncParsableCommand {
     @Flag(help: "Take over what is in DST.")
     var adopt = false
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var log: LogOptions
 
     func run() async throws {
@@ -57,7 +58,8 @@ struct Mirror: AsyncParsableCommand {
         try checkNesting()
         let isNew = try StateFolder.makeRoot(dst)
         do {
-            return try MirrorNode(source: src, mirror: dst, adopts: adopt, isOnce: once, logger: logger)
+            return try MirrorNode(
+                source: src, mirror: dst, adopts: adopt, isOnce: once, filter: try filter.filter(), logger: logger)
         } catch {
             if isNew { StateFolder.unmakeRoot(dst) }
             throw error

@@ -45,6 +45,10 @@ enum StatusTable {
             "tree      \(status.treeDigest)  \(status.objects) objects, \(Units.bytes(status.contentBytes))",
             "log       \(status.log.firstSeq)-\(status.log.lastSeq), \(Units.bytes(status.log.bytes))",
         ]
+        if let rules = status.filter, !rules.isEmpty {
+            let shown = rules.prefix(3).joined(separator: ", ")
+            lines.append("filter    \(rules.count) rules: \(shown)\(rules.count > 3 ? ", …" : "")")
+        }
         if let upstream = status.upstream {
             lines.append(
                 "upstream  \(upstream.address)  \(upstream.state), last contact "

@@ -83,6 +83,7 @@ struct Walship: AsyncParsableCommand {
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
     var insecure = false
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var retention: RetentionOptions
     @OptionGroup var log: LogOptions
 
@@ -101,6 +102,8 @@ struct Walship: AsyncParsableCommand {
             if !insecure { try Network.requireLoopback(listen, others: "read the tree") }
             try await Network.checkAddresses(listen: listen, dial: to, beforeMaking: state, for: directory)
             let logger = log.logger("walship")
+            var settings = settings
+            settings.filter = try filter.filter()
             let node = try PrimaryNode(settings, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }
             defer { bar.cancel() }

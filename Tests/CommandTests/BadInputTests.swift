@@ -475,7 +475,8 @@ import Testing
             let status = try restored.waitForState("stalled")
             #expect(
                 status.notes.contains {
-                    $0.contains("another directory") && $0.contains("walctl resume \(restored.folder) --accept-deletions")
+                    $0.contains("another directory")
+                        && $0.contains("walctl resume \(restored.folder) --accept-deletions")
                 }, "\(status.notes)")
             try world.must("walctl", "resume", restored.folder, "--accept-deletions")
             try restored.waitForState("streaming")

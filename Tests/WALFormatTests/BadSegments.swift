@@ -168,7 +168,22 @@ enum BadSegments {
     }()
 
     private static let entries: [Sample] = [
-        entry("entry-tag-unknown", [6, 1], .value(what: "entry's tag", 6)),
+        entry("entry-tag-unknown", [7, 1], .value(what: "entry's tag", 7)),
+        entry("filter-without-end", [6, 3] + Array("- a".utf8), .value(what: "end of a filter", 0x61)),
+        entry("filter-empty-rule", [6, 3] + Array("- \n".utf8), .value(what: "rule of a filter", 1)),
+        entry("filter-other-rule", [6, 8] + Array("+ a\n. b\n".utf8), .value(what: "rule of a filter", 2)),
+        entry("filter-with-nul", [6, 4, 0x2D, 0x20, 0, 0x0A], .value(what: "rule of a filter", 1)),
+        entry("filter-truncated", [6, 9, 0x2D, 0x20], .truncated(what: "entries", needed: 9, available: 2)),
+        entry(
+            "filter-beyond-limit", [6] + varint(65_537), .limit("bytes of a filter", value: 65_537, limit: 65_536)),
+        entry(
+            "filter-pattern-beyond-limit",
+            [6] + varint(4099) + [0x2B, 0x20] + [UInt8](repeating: 0x61, count: 4096)
+                + [0x0A], .limit("bytes of a pattern", value: 4096, limit: 4095)),
+        entry(
+            "filter-rules-beyond-limit",
+            [6] + varint(16_388) + (0..<4097).flatMap { _ in Array("- a\n".utf8) },
+            .limit("rules of a filter", value: 4097, limit: 4096)),
         entry("entry-tag-zero", [0, 1], .value(what: "entry's tag", 0)),
         entry("object-zero", [5, 0], .value(what: "number of an object", 0)),
         entry(

@@ -16,7 +16,7 @@ enum GoodSegments {
         var history = HistoryDraft()
         return [
             history.emptyTree(), history.incompressible(), history.small(), history.zlib(), history.copyHoleFetch(),
-            history.attributesAndNodes(),
+            history.attributesAndNodes(), history.filtered(),
             history.baseline(),
         ]
     }()
@@ -128,6 +128,18 @@ private struct HistoryDraft {
         root.attributes = attributes([("system.posix_acl_default", [2, 0, 0, 0])])
         writer.metadata(.root, root)
         return close("ok-attributes-and-nodes", writer, lastObject: 11)
+    }
+
+    /// A filter, the removal of what it excludes, and another in its place: the last one counts.
+    mutating func filtered() -> GoodSegments.Sample {
+        var writer = ChangeWriter()
+        writer.filter(try! Filter(text: Array("- *.tmp\n".utf8)))
+        // A pattern that is not UTF-8, a space at the end of one, and a backslash.
+        writer.filter(
+            try! Filter(text: Array("+ /docs/**/keep\n- pipe\n- caf".utf8) + [0xE9] + Array("?\n- a \\ \n".utf8)))
+        writer.unbind(parent: .root, Name("pipe"))
+        writer.drop(9)
+        return close("ok-filter", writer, lastObject: 11)
     }
 
     /// A file patched in place, and one made of another's blocks, a hole of more than one block's length, data, and a

@@ -54,6 +54,7 @@ import WALFormat
             numbers == [
                 "\(Limits.maxSegmentRawBytes)", "\(Limits.maxSegmentEntries)", "\(Limits.maxBlockBytes)",
                 "\(Limits.maxNameBytes)", "\(Limits.maxAttributeBytes)", "\(Limits.maxLinkTargetBytes)",
+                "\(Limits.maxFilterBytes)", "\(Limits.maxFilterRules)", "\(Limits.maxPatternBytes)",
                 "\(Limits.maxChunkBytes)",
                 "\(Limits.maxExtents)", "\(Limits.maxContentBlocks)", "\(Limits.maxHoleBytes)",
             ])

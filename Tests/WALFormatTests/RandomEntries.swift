@@ -13,7 +13,11 @@ struct RandomEntries {
 
     private mutating func append(_ random: inout SeededRandom) {
         let object = RandomEntries.object(&random)
-        switch random.int(in: 0..<9) {
+        switch random.int(in: 0..<10) {
+        case 9:
+            let filter = RandomEntries.filter(&random)
+            writer.filter(filter)
+            changes.append(.filter(filter))
         case 7:
             let metadata = RandomEntries.metadata(&random)
             writer.fifo(object, metadata)
@@ -134,6 +138,18 @@ struct RandomEntries {
         let bytes = random.bytes(length).map { $0 == 0 || $0 == 0x2F || $0 == 0x2E ? 0x61 : $0 }
         return Name(trusted: bytes)
     }
+
+    /// Of up to five rules, or as many as there may be.
+    private static func filter(_ random: inout SeededRandom) -> Filter {
+        let count = random.once(in: 20) ? Limits.maxFilterRules : random.int(in: 0...5)
+        var text: [UInt8] = []
+        for _ in 0..<count {
+            let length = count > 5 ? 1 : random.once(in: 10) ? Limits.maxPatternBytes : random.int(in: 1...20)
+            let pattern = random.bytes(length).map { $0 == 0 || $0 == 0x0A ? 0x2A : $0 }
+            text += [random.once(in: 2) ? 0x2B : 0x2D, 0x20] + pattern + [0x0A]
+        }
+        return try! Filter(text: text)
+    }
 }
 
 extension ChangeWriter {
@@ -160,6 +176,7 @@ extension ChangeWriter {
         case .bind(let parent, let name, let object): bind(parent: parent, name, object)
         case .unbind(let parent, let name): unbind(parent: parent, name)
         case .drop(let object): drop(object)
+        case .filter(let filter): self.filter(filter)
         }
     }
 }

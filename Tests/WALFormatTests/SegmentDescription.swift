@@ -83,6 +83,8 @@ extension Segment {
                 ("entry", .string("unbind")), ("parent", .number(parent)), ("name", .string(name.description)),
             ])
         case .drop(let object): return .object([("entry", .string("drop")), ("object", .number(object))])
+        case .filter(let filter):
+            return .object([("entry", .string("filter")), ("rules", .array(filter.lines.map { .string($0) }))])
         }
     }
 

@@ -77,7 +77,15 @@ import WALTestKit
             let follows = !sample.segment.header.flags.contains(.baseline)
             #expect((tree.digest == sample.segment.header.treeDigest) == follows, "\(sample)")
         }
-        #expect(tree.objects.count == 10)
+        #expect(tree.objects.count == 9)
+    }
+
+    /// A filter without rules is no filter; of any other each byte counts, and it is no name and no object.
+    @Test func filterIsTagAndText() throws {
+        #expect(TreeDigest.part(ofFilter: .none) == .zero)
+        let one = try Filter(text: Array("- a\n".utf8))
+        #expect(TreeDigest.part(ofFilter: one) == Digest(of: [0x66] + Array("- a\n".utf8)))
+        #expect(TreeDigest.part(ofFilter: one) != TreeDigest.part(ofFilter: try Filter(text: Array("+ a\n".utf8))))
     }
 
     /// A hole of more than a block's worth, copies of the file itself and a name that moves: twice is as good as once.

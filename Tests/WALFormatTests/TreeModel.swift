@@ -17,9 +17,10 @@ struct TreeModel {
 
     private(set) var objects: [ObjectID: Object] = [:]
     private(set) var names: [Place: ObjectID] = [:]
+    private(set) var filter = Filter.none
 
     var digest: Digest {
-        var sum = Digest.zero
+        var sum = TreeDigest.part(ofFilter: filter)
         for (place, object) in names {
             sum &+= place.name.bytes.withUnsafeBytes { TreeDigest.part(ofName: $0, in: place.parent, to: object) }
         }
@@ -60,6 +61,7 @@ struct TreeModel {
             case .bind(let parent, let name, let id): names[Place(parent: parent, name: name)] = id
             case .unbind(let parent, let name): names[Place(parent: parent, name: name)] = nil
             case .drop(let id): objects[id] = nil
+            case .filter(let filter): self.filter = filter
             }
         }
     }

@@ -28,9 +28,11 @@ import WALSystem
             var file = NodeFile(
                 node: "a", role: .replica, history: HistoryID(Digest(high: 1, low: 2)), epoch: 3)
             file.promisedEpoch = 9
+            file.filter = ["- caf\\xe9"]
             try file.save(to: folder)
             #expect(try NodeFile.load(from: folder, path: path) == file)
             #expect(try file.historyID == HistoryID(Digest(high: 1, low: 2)))
+            #expect(try file.filterValue?.text == Array("- caf".utf8) + [0xE9, 0x0A])
         }
     }
 
@@ -55,6 +57,7 @@ import WALSystem
     @Test(arguments: [
         "", "{", "[]", #"{"format": 1}"#, #"{"format":1,"node":"a","role":"king","epoch":1,"promised_epoch":1}"#,
         #"{"format":1,"node":"a","role":"primary","history":"xyz","epoch":1,"promised_epoch":1}"#,
+        #"{"format":1,"node":"a","role":"primary","epoch":1,"promised_epoch":1,"filter":["x"]}"#,
     ])
     func refusesDamage(text: String) throws {
         try removed {

@@ -19,8 +19,9 @@ import WALNode
             Set(object.keys) == [
                 "role", "node", "history", "epoch", "position", "state", "tree_digest", "log", "replicas", "upstream",
                 "applied_seq", "durable_seq", "lag_segments", "lag_seconds", "objects", "content_bytes", "progress",
-                "watch", "traffic", "notes", "pid", "path",
+                "watch", "traffic", "filter", "notes", "pid", "path",
             ])
+        #expect(object["filter"] as? [String] == [])
         #expect(object["history"] is NSNull)
         #expect(object["lag_seconds"] is NSNull)
         #expect(Set(try #require(object["position"] as? [String: Any]).keys) == ["epoch", "seq", "chain"])

@@ -266,6 +266,8 @@ package struct NodeStatus: Codable, Sendable {
     package var watch: Watch?
     /// Of a primary the sum of its replicas; nil where nothing runs.
     package var traffic: Traffic?
+    /// The rules of the filter, escaped; empty where all is replicated. Nil only in the answer of a program without.
+    package var filter: [String]?
     /// Things a person should look at, each one line.
     package var notes: [String]
     package var pid: Int32?
@@ -319,7 +321,7 @@ package struct NodeStatus: Codable, Sendable {
 extension NodeStatus {
     enum CodingKeys: String, CodingKey {
         case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
-        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, traffic, notes, pid, path
+        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, traffic, filter, notes, pid, path
     }
 
     // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
@@ -344,6 +346,7 @@ extension NodeStatus {
         try container.encode(progress, forKey: .progress)
         try container.encode(watch, forKey: .watch)
         try container.encode(traffic, forKey: .traffic)
+        try container.encode(filter ?? [], forKey: .filter)
         try container.encode(notes, forKey: .notes)
         try container.encode(pid, forKey: .pid)
         try container.encode(path, forKey: .path)

@@ -11,18 +11,20 @@ package enum OfflineStatus {
             throw NodeError(.failed, "\(treePath) is not kept by walship or walrecv: \(folderPath) has no node.json")
         }
         let catalog = try openCatalog(folder, folderPath, treePath)
-        let state = try catalog.state()
+        let (state, filter) = try catalog.read { ($0.state, try $0.filter()) }
         try catalog.close()
         let log = try LogInspector.summary(log: try folder.openDirectory(Name("log")))
         let end = log.end ?? state.position
         let position = file.role == .replica ? state.position : end
-        return NodeStatus(
+        var status = NodeStatus(
             role: file.role.rawValue, node: file.node, history: file.history, epoch: file.epoch,
             position: PositionStatus(position), state: "stopped", treeDigest: state.treeDigest.description,
             log: NodeStatus.Log(firstSeq: log.files.first?.firstSeq ?? end.seq + 1, lastSeq: end.seq, bytes: log.bytes),
             replicas: [], upstream: nil, appliedSeq: state.position.seq, durableSeq: end.seq, lagSegments: nil,
             lagSeconds: nil, objects: state.objectCount, contentBytes: state.contentBytes, progress: nil, notes: [],
             pid: nil, path: treePath)
+        status.filter = filter.lines
+        return status
     }
 
     static func openCatalog(_ folder: Directory, _ folderPath: String, _ treePath: String) throws -> Catalog {

@@ -152,7 +152,7 @@ extension PrimaryNode: ControlService {
 
     func status() throws -> NodeStatus {
         let end = logView.durableEnd
-        let state = try catalog.state()
+        let (state, filter) = try catalog.read { ($0.state, try $0.filter()) }
         let now = Clock.monotonicNanoseconds()
         var list: [NodeStatus.Replica] = []
         for (name, entry) in replicas.entries.sorted(by: { $0.key < $1.key }) {
@@ -173,6 +173,7 @@ extension PrimaryNode: ControlService {
             pid: ProcessFacts.processID, path: settings.rootPath)
         status.watch = watch
         status.traffic = NodeStatus.Traffic(sumOf: list.compactMap(\.traffic))
+        status.filter = filter.lines
         return status
     }
 

@@ -22,6 +22,8 @@ package struct PrimarySettings: Sendable {
     package var capture = CaptureSettings()
     /// Beyond this, what is gone from the tree at once is doubted.
     package var maxDelete = DeletionLimit.standard
+    /// What of the tree is replicated from now on; nil for what it was.
+    package var filter: Filter?
     /// Stop with success once every replica of ``to`` has applied what was there at the start.
     package var isOnce = false
     /// A doubt about the tree ends the node, where nobody is there to resume it.
@@ -86,15 +88,20 @@ package final class PrimaryNode: Service {
             }
         }
         if var existing {
-            if let name = settings.name, name != existing.node {
-                existing.node = name
-                try existing.save(to: folder.directory)
-            }
+            let before = existing
+            if let name = settings.name { existing.node = name }
+            if let filter = settings.filter { existing.filter = filter.lines }
+            if existing != before { try existing.save(to: folder.directory) }
             file = existing
+            if settings.filter == nil, let rules = existing.filter, !rules.isEmpty {
+                logger.notice(
+                    "the filter of the history stays as it was: \(rules.count) rules; --no-filter takes it away")
+            }
         } else {
             let id = randomBytes(16).withUnsafeBytes { Digest(bytes: $0)! }
             let name = try settings.name ?? ProcessFacts.hostName()
-            let made = NodeFile(node: name, role: .primary, history: HistoryID(id), epoch: 1)
+            var made = NodeFile(node: name, role: .primary, history: HistoryID(id), epoch: 1)
+            made.filter = settings.filter?.lines
             try made.save(to: folder.directory)
             file = made
         }
@@ -384,6 +391,7 @@ package final class PrimaryNode: Service {
         do {
             var settings = settings.capture
             settings.acceptsDeletions = acceptsDeletions
+            settings.filter = try file.filterValue
             let capture = try Capture(
                 rootPath: self.settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
                 settings: settings, deletions: deletions, mailbox: mailbox, progress: progress)

@@ -44,6 +44,8 @@ struct TreeWalk {
         var batch = Batch(entries: ChangeWriter(), large: [])
         if !isBegun {
             isBegun = true
+            let filter = try catalog.filter()
+            if !filter.isEmpty { batch.entries.filter(filter) }
             if let root = try catalog.object(.root) { batch.entries.list(root) }
         }
         while batch.entries.rawBytes < Self.batchBytes, batch.large.isEmpty {

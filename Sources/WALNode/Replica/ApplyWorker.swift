@@ -333,7 +333,12 @@ final class ApplyWorker {
         }
         let changes = try next.read { wanted in
             if try catalog.state().position.seq == 0 {
-                try catalog.write { own in try own.renumber(by: try own.match(wanted)) }
+                try catalog.write { own in
+                    // Of a tree that was taken over, what is not replicated stays where it is. What an earlier sync brought
+                    // is the primary's, and goes with its other names.
+                    if !applier.isHidden { try own.forgetExcluded(by: try wanted.filter()) }
+                    try own.renumber(by: try own.match(wanted))
+                }
             }
             return try catalog.read { own in try TreeDiff(own: own, wanted: wanted).changes() }
         }

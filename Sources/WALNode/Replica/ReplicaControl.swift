@@ -74,7 +74,7 @@ extension ReplicaNode: ControlService {
     func status() throws -> NodeStatus {
         let state = snapshot
         let file = nodeFile
-        let catalogState = try catalog.state()
+        let (catalogState, filter) = try catalog.read { ($0.state, try $0.filter()) }
         let now = Clock.monotonicNanoseconds()
         let contact = state.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
         var status = NodeStatus(
@@ -87,6 +87,7 @@ extension ReplicaNode: ControlService {
             lagSegments: nil, lagSeconds: nil, objects: catalogState.objectCount,
             contentBytes: catalogState.contentBytes, progress: nil, notes: [], pid: ProcessFacts.processID,
             path: settings.rootPath)
+        status.filter = filter.lines
         if let address = state.upstreamAddress ?? settings.from?.description {
             status.upstream = NodeStatus.Upstream(
                 address: address, state: state.link == nil ? "connecting" : state.phase.rawValue,

@@ -20,9 +20,12 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package var history: String?
     package var epoch: UInt64
     package var promisedEpoch: UInt64
+    /// The rules of a primary's filter, as ``Filter/lines``; nil where none was ever given. The catalog has them, too, but a
+    /// catalog may be lost, and what it kept from being replicated must not be replicated then.
+    package var filter: [String]?
 
     private enum CodingKeys: String, CodingKey {
-        case format, node, role, history, epoch
+        case format, node, role, history, epoch, filter
         case promisedEpoch = "promised_epoch"
     }
 
@@ -38,6 +41,13 @@ package struct NodeFile: Codable, Hashable, Sendable {
         get throws {
             guard let history else { return .none }
             return HistoryID(try Digest(text: history))
+        }
+    }
+
+    package var filterValue: Filter? {
+        get throws(FormatError) {
+            guard let filter else { return nil }
+            return try Filter(lines: filter)
         }
     }
 
@@ -60,7 +70,9 @@ package struct NodeFile: Codable, Hashable, Sendable {
                 .failed,
                 "\(path) has format \(format.format), this program knows \(currentFormat); upgrade the program")
         }
-        guard let file = try? decoder.decode(NodeFile.self, from: Data(bytes)), (try? file.historyID) != nil else {
+        guard let file = try? decoder.decode(NodeFile.self, from: Data(bytes)), (try? file.historyID) != nil,
+            file.filter == nil || (try? file.filterValue) != nil
+        else {
             throw NodeError(.diverged, "\(path)/node.json is damaged; restore it, or remove \(path) to begin anew")
         }
         return file

@@ -18,6 +18,9 @@ MAX_ATTRIBUTES = 96 << 10
 KINDS = ("file", "directory", "symlink", "fifo", "characterDevice", "blockDevice")
 MAX_NAME = 255
 MAX_TARGET = 4095
+MAX_FILTER = 64 << 10
+MAX_RULES = 4096
+MAX_PATTERN = 4095
 MAX_CHUNK = 256 << 10
 MAX_HOLE = 1 << 30
 MAX_FILE_BLOCKS = 1 << 22
@@ -258,6 +261,17 @@ def decode_put(reader):
     return entry
 
 
+def decode_filter(reader):
+    text = reader.take(reader.varint(MAX_FILTER))
+    require(text == b"" or text[-1:] == b"\n", "entry: end of a filter")
+    rules = text.split(b"\n")[:-1]
+    require(len(rules) <= MAX_RULES, f"entry: {len(rules)} rules of a filter")
+    for rule in rules:
+        require(rule[:2] in (b"+ ", b"- ") and 0 not in rule, f"entry: rule {rule!r}")
+        require(0 < len(rule) - 2 <= MAX_PATTERN, f"entry: {len(rule) - 2} bytes of a pattern")
+    return {"entry": "filter", "rules": [escaped(rule) for rule in rules]}
+
+
 def decode_entry(reader):
     tag = reader.u8()
     if tag == 1:
@@ -270,6 +284,8 @@ def decode_entry(reader):
         return {"entry": "unbind", "parent": reader.object(), "name": decode_name(reader)}
     if tag == 5:
         return {"entry": "drop", "object": reader.object()}
+    if tag == 6:
+        return decode_filter(reader)
     raise Refused(f"entry: tag {tag}")
 
 
