@@ -133,7 +133,7 @@ import Testing
     @Test func theLargestFileOfTheFileSystem() throws {
         try withWorld { world in
             let largest = (1 << 44) - 4096
-            let folder = try world.mountExt4("disk", megabytes: 300)
+            let folder = try world.mountExt4("disk", megabytes: 600)
             try Do.makeDirectory(Bytes(folder) / "source")
             let mirrored = try Mirrored(world, source: folder + "/source") { root in
                 try Do.write(root / "largest", [1, 2, 3], at: largest - 3)

@@ -1,0 +1,181 @@
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+import WALSystem
+
+/// Files that are read while somebody writes to them.
+@Suite(.timeLimit(.minutes(10))) struct ConsistencyTests {
+    private static let blockBytes = 4096
+
+    /// Every block is full of its version.
+    private static func block(_ version: UInt64) -> [UInt8] {
+        (0..<blockBytes / 8).flatMap { _ in withUnsafeBytes(of: version.littleEndian, Array.init) }
+    }
+
+    /// The versions of which parts are there.
+    private static func versions(_ bytes: [UInt8]) -> Set<UInt64> {
+        bytes.withUnsafeBytes { raw in
+            Set(
+                (0..<raw.count / 8).map {
+                    UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self))
+                })
+        }
+    }
+
+    /// The last segment up to `seq` that has content of a file: whether it is marked.
+    private func isFuzzy(_ segments: [[String: Any]], _ seq: Int) -> Bool? {
+        let before = segments.filter { segment in
+            let entries = segment["entries"] as? [[String: Any]] ?? []
+            return segment["seq"] as? Int ?? .max <= seq && entries.contains { $0["kind"] as? String == "file" }
+        }
+        return (before.last?["flags"] as? [String]).map { $0.contains("fuzzy") }
+    }
+
+    private func segments(_ world: World, _ node: Node) throws -> [[String: Any]] {
+        var all: [[String: Any]] = []
+        for file in try FileManager.default.contentsOfDirectory(atPath: node.folder + "/.wal/log").sorted() {
+            let outcome = try world.run("walctl", "dump", "--json", node.folder + "/.wal/log/" + file)
+            for line in outcome.lines { all.append(try Status(String(line)).json) }
+        }
+        return all
+    }
+
+    /// What the replica shows, and the position that it has then; nil while that moves.
+    private func sample(_ replica: Node, _ name: String) throws -> (seq: Int, bytes: [UInt8])? {
+        guard let before = try replica.status()?.appliedSeq else { return nil }
+        let bytes = try bytes(ofFile: replica.folder + "/" + name)
+        guard try replica.status()?.appliedSeq == before else { return nil }
+        return (before, bytes)
+    }
+
+    @Test func whatIsNotMarkedIsNeverAMix() throws {
+        try withWorld { world in
+            let blocks = 200
+            let mirrored = try Mirrored(world, ["--max-delay", "300ms", "--settle", "20ms"]) { root in
+                try Do.write(root / "stamped", (0..<blocks).flatMap { _ in Self.block(1) })
+            }
+            let replica = try mirrored.replica()
+            try mirrored.expectEqual("at first")
+            // In turn: without a rest, one version after the other; and one with a rest behind it.
+            let phase = Atomic<Int>(0)
+            let file = try Do.openFile(mirrored.root / "stamped", O_WRONLY)
+            let thread = try WorkerThread.start(name: "stamps") {
+                var version: UInt64 = 1
+                while phase.load(ordering: .acquiring) < 2 {
+                    version += 1
+                    let block = Self.block(version)
+                    for index in 0..<blocks { try? Do.write(file, block, at: index * Self.blockBytes) }
+                    if phase.load(ordering: .acquiring) == 1 { usleep(150_000) }
+                }
+                close(file)
+            }
+            var samples: [(seq: Int, bytes: [UInt8])] = []
+            func collect(until isEnough: () throws -> Bool) throws {
+                try until("enough samples", seconds: 60) {
+                    if let sample = try sample(replica, "stamped") { samples.append(sample) }
+                    return try isEnough()
+                }
+            }
+            let start = try #require(try replica.status()).appliedSeq
+            try collect { samples.last.map { $0.seq >= start + 4 } ?? false }
+            try mirrored.expectNote("stamped: was captured while it was written")
+            phase.store(1, ordering: .releasing)
+            let next = samples.last!.seq
+            try collect { samples.last!.seq >= next + 6 }
+            phase.store(2, ordering: .releasing)
+            thread.join()
+            try mirrored.expectEqual("when the writer has gone")
+            try mirrored.expectNoNote("was captured while it was written")
+            let all = try segments(world, mirrored.primary)
+            var (marked, clean, mixed) = (0, 0, 0)
+            for sample in samples where sample.seq > start {
+                guard let isFuzzy = isFuzzy(all, sample.seq) else { continue }
+                let versions = Self.versions(sample.bytes)
+                #expect(sample.bytes.count == blocks * Self.blockBytes)
+                if isFuzzy { marked += 1 } else { clean += 1 }
+                if versions.count > 1 { mixed += 1 }
+                #expect(isFuzzy || versions.count == 1, "segment \(sample.seq) is a mix of \(versions.sorted())")
+            }
+            // Else nothing was tested.
+            #expect(marked > 0 && clean > 0 && mixed > 0, "\(marked) marked, \(clean) clean, \(mixed) mixed")
+            #expect(isFuzzy(all, .max - 1) == false)
+            try mirrored.stop()
+        }
+    }
+
+    /// A log that is appended to without a pause, with its small and its large time: what is shown is always the beginning
+    /// of what it will be.
+    @Test(arguments: [0, 6 << 20])
+    func aLogUnderWriteArrivesAsAPrefix(_ startBytes: Int) throws {
+        try withWorld { world in
+            let mirrored = try Mirrored(world, ["--max-delay", "200ms", "--settle", "20ms"]) { root in
+                try Do.write(root / "log", (0..<startBytes).map { UInt8(truncatingIfNeeded: $0 / 1000) })
+            }
+            let replica = try mirrored.replica()
+            try mirrored.expectEqual("at first")
+            let isStopped = Atomic<Bool>(false)
+            let file = try Do.openFile(mirrored.root / "log", O_WRONLY | O_APPEND)
+            let thread = try WorkerThread.start(name: "log") {
+                var line = 0
+                while !isStopped.load(ordering: .relaxed) {
+                    line += 1
+                    let text = "line \(line) of a log that somebody writes\n"
+                    write(file, text, text.utf8.count)
+                    if line % 100 == 0 { usleep(5_000) }
+                }
+                close(file)
+            }
+            var sizes: Set<Int> = []
+            var states: [[UInt8]] = []
+            try until("the replica has shown it at several sizes") {
+                let state = try bytes(ofFile: replica.folder + "/log")
+                if sizes.insert(state.count).inserted { states.append(Array(state.suffix(200_000))) }
+                return sizes.count >= 6
+            }
+            isStopped.store(true, ordering: .relaxed)
+            thread.join()
+            try mirrored.expectEqual("when the writer has gone")
+            let final = try bytes(ofFile: mirrored.source + "/log")
+            for (state, size) in zip(states, sizes.sorted()) {
+                let end = min(size, final.count)
+                #expect(state == Array(final[(end - state.count)..<end]), "\(size) bytes are no prefix")
+            }
+            try mirrored.stop()
+        }
+    }
+
+    /// A file that is never quiet holds nothing else up, and is there within the maximum delay and some.
+    @Test func aBusyFileDelaysNoOther() throws {
+        try withWorld { world in
+            let mirrored = try Mirrored(world, ["--max-delay", "500ms"]) { try Do.write($0 / "busy", [0]) }
+            let replica = try mirrored.replica()
+            try mirrored.expectEqual("at first")
+            let isStopped = Atomic<Bool>(false)
+            let file = try Do.openFile(mirrored.root / "busy", O_WRONLY)
+            let thread = try WorkerThread.start(name: "busy") {
+                var count: UInt8 = 0
+                while !isStopped.load(ordering: .relaxed) {
+                    count &+= 1
+                    try? Do.write(file, [UInt8](repeating: count, count: 100_000), at: 0)
+                }
+                close(file)
+            }
+            for number in 0..<5 {
+                try Do.write(mirrored.root / "other\(number)", "\(number)")
+                try until("the other file", seconds: 20) {
+                    (try? text(ofFile: replica.folder + "/other\(number)")) == "\(number)"
+                }
+            }
+            try until("the busy file", seconds: 20) { try bytes(ofFile: replica.folder + "/busy").count == 100_000 }
+            try mirrored.expectNote("busy: was captured while it was written")
+            // A mark takes it as it is.
+            try world.catchUp(mirrored.primary, [replica])
+            isStopped.store(true, ordering: .relaxed)
+            thread.join()
+            try mirrored.expectEqual("when the writer has gone")
+            try mirrored.expectNoNote("was captured while it was written")
+            try mirrored.stop()
+        }
+    }
+}
