@@ -21,8 +21,13 @@ extension Reconciler {
             if !error.isNotFound { progress.report(try path(of: glance.place), "\(error)") }
             return true
         }
+        // A write sets the times when it begins, and its bytes come after that: none that began before these times were
+        // looked at may go on while the file is read, or nothing would tell of it.
+        let begun = try file.status()
+        try file.waitForWrites()
         var first = try file.status()
-        guard first.identity == status.identity else {
+        let isQuiet = begun.ctime == first.ctime && begun.size == first.size
+        guard first.identity == status.identity, isQuiet || glance.isOverdue else {
             try file.close()
             return false
         }
@@ -54,7 +59,7 @@ extension Reconciler {
             return true
         }
         let isStable =
-            second.size == result.size && second.size == first.size && second.mtime == first.mtime
+            isQuiet && second.size == result.size && second.size == first.size && second.mtime == first.mtime
             && second.ctime == first.ctime
         if !isStable, !glance.isOverdue {
             changes.rollback(to: mark)
