@@ -7,6 +7,7 @@ import WALSystem
 extension Reconciler {
     /// Of a file this large, the digests alone may fill a segment: it begins one.
     private static let hugeBytes: UInt64 = 8 << 30
+    private static let tooLargeText = "is larger than a segment can tell; it is left out"
 
     /// Reads a file and writes what is new of it. False when it changed meanwhile and may be tried again.
     func file(
@@ -47,15 +48,18 @@ extension Reconciler {
             changes.rollback(to: mark)
             progress.report(try path(of: glance.place), "\(error)")
             return true
+        } catch is FormatError {
+            changes.rollback(to: mark)
+            progress.report(try path(of: glance.place), Self.tooLargeText)
+            return true
         }
         let second = try file.status()
         try file.close()
         progress.filesRead.add(1, ordering: .relaxed)
         progress.bytesRead.add(result.size, ordering: .relaxed)
-        guard result.table.count <= Limits.maxContentBlocks, UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes
-        else {
+        guard UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes else {
             changes.rollback(to: mark)
-            progress.report(try path(of: glance.place), "is larger than a segment can tell; it is left out")
+            progress.report(try path(of: glance.place), Self.tooLargeText)
             return true
         }
         let isStable =
