@@ -20,7 +20,7 @@ import Testing
     }
 
     /// What is changed, in whose description which word must be, and how; the time of what was written to is set back.
-    private static let changes: [(what: String, word: String, change: (Bytes) throws -> Void)] = [
+    private static let changes: [(what: String, word: String, change: @Sendable (Bytes) throws -> Void)] = [
         ("mode", "other: mode", { try Do.setMode($0 / "other", 0o600) }),
         ("owner", "soft: owner", { try Do.setOwner($0 / "soft", 1, 0) }),
         ("time", "folder: time", { try Do.setTime($0 / "folder", 1_000, 6) }),
