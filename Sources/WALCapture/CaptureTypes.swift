@@ -67,7 +67,8 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
                 + "on the replicas"
         case .mountPoint(let path):
             "\(path) is a mount point; a replica must be on one file system, so unmount it first"
-        case .tooLarge(let path): "\(path) is larger than a segment can tell; no primary can have it, so remove it first"
+        case .tooLarge(let path):
+            "\(path) is larger than a segment can tell; no primary can have it, so remove it first"
         case .stopped: "capture has stopped"
         }
     }
