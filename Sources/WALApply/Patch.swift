@@ -35,6 +35,7 @@ struct Patch {
         parts = []
         var offset: UInt64 = 0
         var lent: UInt64 = 0
+        var known: Holes?
         for extent in content.extents {
             switch extent {
             case .data(let range):
@@ -53,8 +54,14 @@ struct Patch {
                     }
                 }
                 offset += length
-            // Holes and content that is yet to come are for a new file, which can wait unseen until it is whole.
-            case .hole, .fetch: return nil
+            case .hole(let length):
+                // One that is there already stays. To make one is for a new file.
+                let holes = known ?? Holes(of: before)
+                known = holes
+                guard holes.contain(offset..<offset + length) else { return nil }
+                offset += length
+            // What is yet to come is for a new file, too, which can wait unseen until it is whole.
+            case .fetch: return nil
             }
         }
     }
@@ -127,5 +134,39 @@ struct Patch {
         }
         try file.truncate(to: size)
         return reader.reduce(0) { $0 + $1.1.count }
+    }
+}
+
+/// Where a version of a file has no data: its holes, and all that lies behind its end, which becomes one when it grows.
+private struct Holes {
+    private var ranges: [Range<UInt64>] = []
+
+    init(of row: ObjectRow) {
+        var offset: UInt64 = 0
+        for index in 0..<row.blocks.count {
+            let block = row.blocks[index]
+            if block.isHole { add(offset..<offset + UInt64(block.length)) }
+            offset += UInt64(block.length)
+        }
+        add(offset..<UInt64.max)
+    }
+
+    /// In order; a large hole is several blocks.
+    private mutating func add(_ range: Range<UInt64>) {
+        if let last = ranges.last, last.upperBound == range.lowerBound {
+            ranges[ranges.count - 1] = last.lowerBound..<range.upperBound
+        } else {
+            ranges.append(range)
+        }
+    }
+
+    func contain(_ range: Range<UInt64>) -> Bool {
+        var (low, high) = (0, ranges.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if ranges[middle].upperBound <= range.lowerBound { low = middle + 1 } else { high = middle }
+        }
+        return low < ranges.count && ranges[low].lowerBound <= range.lowerBound
+            && range.upperBound <= ranges[low].upperBound
     }
 }

@@ -44,6 +44,8 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
     case tooManyDeletions(gone: UInt64, of: UInt64, kept: UInt64)
     /// Another file system is mounted where one tree must be.
     case mountPoint(String)
+    /// A file with more blocks than the format can tell, where all must be known.
+    case tooLarge(String)
     /// There is nobody to answer any more.
     case stopped
 
@@ -51,7 +53,7 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
     package var isDoubt: Bool {
         switch self {
         case .rootReplaced, .otherTree, .stateGone, .tooManyDeletions: true
-        case .mountPoint, .stopped: false
+        case .mountPoint, .tooLarge, .stopped: false
         }
     }
 
@@ -67,6 +69,8 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
                 + "on the replicas"
         case .mountPoint(let path):
             "\(path) is a mount point; a replica must be on one file system, so unmount it first"
+        case .tooLarge(let path):
+            "\(path) is larger than a segment can tell; no primary can have it, so remove it first"
         case .stopped: "capture has stopped"
         }
     }
@@ -78,7 +82,7 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
         case .otherTree: "if this one was restored in its place, \(accept)"
         case .stateGone: "stop, and restore it from a copy, or start again to begin a new history"
         case .tooManyDeletions: "put them back, or, if that is meant, \(accept)"
-        case .mountPoint, .stopped: ""
+        case .mountPoint, .tooLarge, .stopped: ""
         }
     }
 }

@@ -27,7 +27,26 @@ package final class ContentReader {
 
     /// `file` in order, as far as `status` says that it goes: one that grows as fast as it is read must have an end.
     /// Returns the bytes that were read, holes included; fewer than that when it shrank.
+    ///
+    /// Throws ``FormatError/limit(_:value:limit:)`` at the first block too many. A hole costs nobody anything: one of
+    /// some exbibytes has more blocks than there is memory.
     package func read(
+        _ file: borrowing File, status: FileStatus, _ visit: (Piece) throws -> Void
+    ) throws -> UInt64 {
+        var blocks: UInt64 = 0
+        return try readAll(file, status: status) { piece in
+            switch piece {
+            case .data: blocks += 1
+            case .hole(let length): blocks += BlockTable.blocks(ofHole: length)
+            }
+            guard blocks <= UInt64(Limits.maxContentBlocks) else {
+                throw FormatError.limit("blocks of a file", value: blocks, limit: UInt64(Limits.maxContentBlocks))
+            }
+            try visit(piece)
+        }
+    }
+
+    private func readAll(
         _ file: borrowing File, status: FileStatus, _ visit: (Piece) throws -> Void
     ) throws -> UInt64 {
         let mayHaveHoles = status.allocatedBlocks * 512 < status.size && status.size > 0

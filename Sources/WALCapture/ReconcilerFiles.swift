@@ -7,6 +7,7 @@ import WALSystem
 extension Reconciler {
     /// Of a file this large, the digests alone may fill a segment: it begins one.
     private static let hugeBytes: UInt64 = 8 << 30
+    private static let tooLargeText = "is larger than a segment can tell; it is left out"
 
     /// Reads a file and writes what is new of it. False when it changed meanwhile and may be tried again.
     func file(
@@ -21,8 +22,13 @@ extension Reconciler {
             if !error.isNotFound { progress.report(try path(of: glance.place), "\(error)") }
             return true
         }
+        // A write sets the times when it begins, and its bytes come after that: none that began before these times were
+        // looked at may go on while the file is read, or nothing would tell of it.
+        let begun = try file.status()
+        try file.waitForWrites()
         var first = try file.status()
-        guard first.identity == status.identity else {
+        let isQuiet = begun.ctime == first.ctime && begun.size == first.size
+        guard first.identity == status.identity, isQuiet || glance.isOverdue else {
             try file.close()
             return false
         }
@@ -42,19 +48,22 @@ extension Reconciler {
             changes.rollback(to: mark)
             progress.report(try path(of: glance.place), "\(error)")
             return true
+        } catch is FormatError {
+            changes.rollback(to: mark)
+            progress.report(try path(of: glance.place), Self.tooLargeText)
+            return true
         }
         let second = try file.status()
         try file.close()
         progress.filesRead.add(1, ordering: .relaxed)
         progress.bytesRead.add(result.size, ordering: .relaxed)
-        guard result.table.count <= Limits.maxContentBlocks, UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes
-        else {
+        guard UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes else {
             changes.rollback(to: mark)
-            progress.report(try path(of: glance.place), "is larger than a segment can tell; it is left out")
+            progress.report(try path(of: glance.place), Self.tooLargeText)
             return true
         }
         let isStable =
-            second.size == result.size && second.size == first.size && second.mtime == first.mtime
+            isQuiet && second.size == result.size && second.size == first.size && second.mtime == first.mtime
             && second.ctime == first.ctime
         if !isStable, !glance.isOverdue {
             changes.rollback(to: mark)

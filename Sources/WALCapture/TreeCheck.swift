@@ -168,7 +168,7 @@ package struct TreeCheck {
         guard status.kind == row.kind, row.identity == .unknown || status.identity == row.identity else {
             return .changed
         }
-        let isRestamped = status.mtime != row.metadata.mtime
+        let isRestamped = !row.metadata.mtime.mayBeKept(as: status.mtime)
         switch row.kind {
         case .directory: if isRestamped { return .metadata }
         case .symlink:

@@ -64,7 +64,12 @@ package struct TreeIndex {
         case .characterDevice, .blockDevice: row = .node(kind, id: id, metadata: status.metadata, status.device)
         case .file:
             let file = try directory.openFile(name)
-            let table = try reader.table(of: file, status: status)
+            let table: BlockTable
+            do {
+                table = try reader.table(of: file, status: status)
+            } catch is FormatError {
+                throw CaptureError.tooLarge(describe(directory, name))
+            }
             try file.close()
             progress.filesRead.add(1, ordering: .relaxed)
             progress.bytesRead.add(status.size, ordering: .relaxed)

@@ -106,8 +106,7 @@ package struct Occupant: Hashable, Sendable {
     /// A file that somebody wrote to. Times that a file system cannot keep say nothing.
     package func isEdited(_ now: FileStatus) -> Bool {
         guard kind == .file else { return false }
-        let kept: ClosedRange<Int64> = -(1 << 31)...((1 << 33) + (1 << 32) + (1 << 31) - 1)
-        return now.size != size || (now.mtime != mtime && kept.contains(mtime.seconds))
+        return now.size != size || !mtime.mayBeKept(as: now.mtime)
     }
 }
 

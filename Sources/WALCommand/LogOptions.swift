@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Logging
 import Synchronization
+import WALFormat
 
 /// How a daemon talks: on stderr, one event a line.
 package struct LogOptions: ParsableArguments {
@@ -74,8 +75,10 @@ struct LineLogHandler: LogHandler {
         case .text:
             var text = "\(Self.timestamp()) \(label): "
             if event.level >= .warning { text += "\(event.level): " }
-            text += Self.oneLine("\(event.message)")
-            for (key, value) in all.sorted(by: { $0.key < $1.key }) { text += " \(key)=\(Self.oneLine("\(value)"))" }
+            text += SafeText.oneLine("\(event.message)")
+            for (key, value) in all.sorted(by: { $0.key < $1.key }) {
+                text += " \(key)=\(SafeText.oneLine("\(value)"))"
+            }
             Terminal.line(text)
         case .json:
             Self.json(level: "\(event.level)", program: label, "\(event.message)", all.mapValues { "\($0)" })
@@ -85,7 +88,7 @@ struct LineLogHandler: LogHandler {
     /// The last word of a program that fails.
     static func line(of program: String, _ message: String, format: LogOptions.Format) {
         switch format {
-        case .text: Terminal.line("\(program): \(oneLine(message))")
+        case .text: Terminal.line("\(program): \(SafeText.oneLine(message))")
         case .json: json(level: "critical", program: program, message, [:])
         }
     }
@@ -98,12 +101,8 @@ struct LineLogHandler: LogHandler {
         object["message"] = message
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        if let bytes = try? encoder.encode(object) { Terminal.line(String(decoding: bytes, as: UTF8.self)) }
-    }
-
-    private static func oneLine(_ text: String) -> String {
-        guard text.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F }) else { return text }
-        return text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : String($0) }.joined()
+        guard let bytes = try? encoder.encode(object) else { return }
+        Terminal.line(String(decoding: SafeText.json(bytes), as: UTF8.self))
     }
 
     /// RFC 3339, UTC, milliseconds.

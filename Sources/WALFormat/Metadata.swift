@@ -55,6 +55,22 @@ package struct Timestamp: Hashable, Sendable {
 
     package static let zero = Timestamp(seconds: 0, nanoseconds: 0)
 
+    /// Whether a file system that was given this time may show `found`. It keeps seconds within a range, without
+    /// nanoseconds at either end of it, and nanoseconds in steps; which of both is told by nobody.
+    package func mayBeKept(as found: Timestamp) -> Bool {
+        if self == found { return true }
+        if seconds == found.seconds {
+            return Self.steps.contains { nanoseconds - nanoseconds % $0 == found.nanoseconds }
+        }
+        guard found.nanoseconds == 0 else { return false }
+        return seconds > found.seconds ? Self.lastSeconds.contains(found.seconds) : found.seconds == -1 << 31
+    }
+
+    /// Of NTFS, of UDF, and of those that keep no nanoseconds.
+    private static let steps: [UInt32] = [100, 1_000, 1_000_000_000]
+    /// Of ext3, of XFS without and with `bigtime`, and of ext4: 2038, 2486 and 2446.
+    private static let lastSeconds: [Int64] = [(1 << 31) - 1, 16_299_260_424, 15_032_385_535]
+
     /// Nanoseconds since 1970, held at the ends of Int64's range (years 1677 and 2262). For clocks, not for file times.
     package var clampedNanoseconds: Int64 {
         let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)

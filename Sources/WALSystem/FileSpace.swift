@@ -29,6 +29,13 @@ extension File {
         try seek(cl_seek_hole(descriptor, Int64(clamping: offset)))
     }
 
+    /// Returns when the writes that are under way now have ended. Where a file can be read while it is written to, as on
+    /// ext4, btrfs and tmpfs, the search for a hole takes the lock that a write has; on XFS each read does.
+    package func waitForWrites() throws(SystemError) {
+        // At the end, where it has nothing to search.
+        _ = try seekHole(from: max(try size(), 1) - 1)
+    }
+
     private func seek(_ result: Int64) throws(SystemError) -> UInt64? {
         if result == Int64(-Errno.noSuchAddress) { return nil }
         return UInt64(try check(result, "lseek", describe(descriptor)))

@@ -22,6 +22,8 @@ package struct SystemError: Error, Equatable, Sendable {
     package var isExisting: Bool { code == Errno.exists || code == Errno.notEmpty }
     /// Somebody may not, as opposed to something is not.
     package var isDenied: Bool { code == Errno.access || code == Errno.notPermitted }
+    /// More names of one file, or a larger file, than the file system can have.
+    package var isBeyondFileSystem: Bool { code == Errno.tooManyLinks || code == Errno.tooBig }
     /// Something is mounted there.
     package var isBusy: Bool { code == Errno.busy }
     /// A symlink where this room follows none, or (RESOLVE_BENEATH) a path that leaves its directory.
@@ -54,6 +56,7 @@ package enum Errno {
     package static let notTypewriter: Int32 = 25
     package static let tooBig: Int32 = 27
     package static let noSpace: Int32 = 28
+    package static let tooManyLinks: Int32 = 31
     package static let range: Int32 = 34
     package static let nameTooLong: Int32 = 36
     package static let noCall: Int32 = 38

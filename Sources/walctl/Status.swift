@@ -1,5 +1,6 @@
 import ArgumentParser
 import WALCommand
+import WALFormat
 import WALNode
 import WALSystem
 
@@ -39,7 +40,7 @@ enum StatusTable {
     static func text(_ status: NodeStatus) -> String {
         let process = status.pid.map { "pid \($0)" } ?? "not running"
         var lines = [
-            "\(status.role)  \(status.node)  \(status.path)  \(process)",
+            "\(status.role)  \(status.node)  \(PathText.escaped(Array(status.path.utf8)))  \(process)",
             "history   \(status.history ?? "none yet")",
             "position  \(status.position.epoch):\(status.position.seq)  \(status.state)",
             "tree      \(status.treeDigest)  \(status.objects) objects, \(Units.bytes(status.contentBytes))",
@@ -62,7 +63,7 @@ enum StatusTable {
         if status.role == "replica", let traffic = status.traffic { lines.append("traffic   " + text(traffic)) }
         if !status.replicas.isEmpty { lines += [""] + replicas(status.replicas) }
         if !status.replicas.isEmpty, let sum = status.traffic { lines += [""] + traffic(status.replicas, sum) }
-        for note in status.notes { lines.append("note: \(note)") }
+        for note in status.notes { lines.append("note: \(SafeText.oneLine(note))") }
         return lines.joined(separator: "\n")
     }
 

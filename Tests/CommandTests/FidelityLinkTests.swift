@@ -188,6 +188,14 @@ import Testing
                 try world.must("rm", "-r", mirrored.source + "/ran")
             }
             try mirrored.expectNote("1 sockets and devices are not replicated")
+            try mirrored.step("moved out of the tree with their directory") { root in
+                try Do.makeDirectory(root / "out")
+                try Do.makeSocket(root / "out/s5")
+                try mirrored.expectEqual("made")
+                try mirrored.expectNote("2 sockets and devices are not replicated")
+                try Do.rename(root / "out", Bytes(world.path) / "outside")
+            }
+            try mirrored.expectNote("1 sockets and devices are not replicated")
             try mirrored.step("the last one") { try Do.remove($0 / "fifo") }
             try mirrored.expectNoNote("sockets and devices")
             try mirrored.expectEqual("at last")

@@ -123,12 +123,12 @@ import Testing
             }
             try mirrored.replica()
             try world.catchUp(mirrored.primary, mirrored.replicas)
-            try mirrored.step("as many again") { root in
-                try Do.rename(root / "folder", root / "moved")
-                for number in 0..<count {
-                    try Do.link(root / "moved/first\(number / 1000 * 1000)", root / "moved/second\(number)")
-                }
+            try Do.rename(mirrored.root / "folder", mirrored.root / "moved")
+            for number in 0..<count {
+                try Do.link(
+                    mirrored.root / "moved/first\(number / 1000 * 1000)", mirrored.root / "moved/second\(number)")
             }
+            try world.catchUp(mirrored.primary, mirrored.replicas)
             try mirrored.step("two of them", isVerified: true) { root in
                 try Do.remove(root / "moved/first77777")
                 try Do.rename(root / "moved/second5", root / "moved/third")

@@ -129,11 +129,41 @@ import Testing
         }
     }
 
+    /// An image of a disk: most of it is holes, and what changes is little.
+    @Test func aSparseFileIsPatched() throws {
+        try withWorld { world in
+            let mirrored = try Mirrored(world) { root in
+                for number in 0..<20 {
+                    try Do.write(root / "image", noise(Self.megabyte, UInt8(number)), at: number * 5 * Self.megabyte)
+                }
+                try Do.truncate(root / "image", 200 * Self.megabyte)
+            }
+            let replica = try mirrored.replica()
+            try mirrored.expectEqual("at first")
+            let inode = try Do.status(Bytes(replica.folder) / "image").st_ino
+            let before = try traffic(replica)
+            try mirrored.step("in its data") {
+                try Do.write($0 / "image", noise(4096, 77), at: 35 * Self.megabyte + 4096)
+            }
+            try mirrored.step("in a hole") { try Do.write($0 / "image", noise(4096, 78), at: 150 * Self.megabyte) }
+            try mirrored.step("longer, by a hole and by data") { root in
+                try Do.truncate(root / "image", 300 * Self.megabyte)
+                try Do.write(root / "image", noise(100), at: 400 * Self.megabyte)
+            }
+            try mirrored.step("shorter") { try Do.truncate($0 / "image", 33 * Self.megabyte) }
+            let bytes = try traffic(replica) - before
+            #expect(bytes < 8 * Self.megabyte, "\(bytes) bytes read and written")
+            #expect(try Do.status(Bytes(replica.folder) / "image").st_ino == inode)
+            try mirrored.step("punched", isVerified: true) { try Do.punch($0 / "image", 0, 20 * Self.megabyte) }
+            try mirrored.stop()
+        }
+    }
+
     /// Where the file system ends: 16 TiB less a block on ext4 with blocks of 4 KiB.
     @Test func theLargestFileOfTheFileSystem() throws {
         try withWorld { world in
             let largest = (1 << 44) - 4096
-            let folder = try world.mountExt4("disk", megabytes: 300)
+            let folder = try world.mountExt4("disk", megabytes: 600)
             try Do.makeDirectory(Bytes(folder) / "source")
             let mirrored = try Mirrored(world, source: folder + "/source") { root in
                 try Do.write(root / "largest", [1, 2, 3], at: largest - 3)

@@ -427,7 +427,7 @@ package enum ControlJSON {
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting =
             pretty ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
-        return Array(try encoder.encode(value))
+        return SafeText.json(try encoder.encode(value))
     }
 
     package static func decode<T: Decodable>(_ type: T.Type, from bytes: [UInt8]) throws -> T {

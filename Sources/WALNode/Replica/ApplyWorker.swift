@@ -133,10 +133,12 @@ final class ApplyWorker {
                 logger.warning("\(error)")
                 if !applier.isHidden { try checkAtStart() }
                 node.dropLink("the replica must reconcile")
-            } catch let error as SystemError where error.isNoSpace || error.isDenied || error.isBusy {
+            } catch let error as SystemError
+                where error.isNoSpace || error.isDenied || error.isBusy || error.isBeyondFileSystem
+            {
                 // Room may come, and so may a right: an immutable file, a device without the privilege to make it. What is
-                // mounted in the tree may go.
-                node.stall("\(error)")
+                // mounted in the tree may go, and what this file system cannot hold may go from the primary's.
+                node.stall("\(error)", isRoom: error.isNoSpace)
                 _ = node.waitForStop(nanoseconds: 1_000_000_000)
             } catch let error as CatalogError {
                 guard case .full = error else { throw error }

@@ -117,7 +117,10 @@ extension ReplicaNode: ControlService {
         if let unset = unsetAttributes.summary {
             status.notes.append("\(unset.count) extended attributes could not be set; the first: \(unset.first)")
         }
-        if ProcessFacts.effectiveUserID != 0 { status.notes.append("not run by root: owners are kept but not applied, and files and directories stay readable for their owner here") }
+        if ProcessFacts.effectiveUserID != 0 {
+            status.notes.append(
+                "not run by root: owners are kept but not applied, and its own user can read all files and directories")
+        }
         return status
     }
 }

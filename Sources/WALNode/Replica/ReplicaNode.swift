@@ -585,8 +585,8 @@ package final class ReplicaNode: Service {
         state.wait(timeoutNanoseconds: nanoseconds) { $0.isStopping ? true : nil } ?? false
     }
 
-    func stall(_ problem: String) {
-        logger.error("\(problem); waiting for room")
+    func stall(_ problem: String, isRoom: Bool = true) {
+        logger.error("\(problem); \(isRoom ? "waiting for room" : "trying again")")
         update {
             if !$0.isHalted { $0.phase = .stalled }
             $0.problem = problem

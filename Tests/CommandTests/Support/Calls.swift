@@ -138,9 +138,11 @@ enum Do {
     }
 
     static func attributes(_ path: Bytes) throws -> [[UInt8]: [UInt8]] {
+        // Most have none, and are done with this.
+        let size = path.with { llistxattr($0, nil, 0) }
+        if size == 0 || (size < 0 && errno == ENOTSUP) { return [:] }
         var list = [CChar](repeating: 0, count: 1 << 16)
         let count = path.with { llistxattr($0, &list, list.count) }
-        if count < 0, errno == ENOTSUP { return [:] }
         try check(Int32(clamping: count), "llistxattr \(path)")
         var found: [[UInt8]: [UInt8]] = [:]
         for part in list[..<count].split(separator: 0) {

@@ -109,14 +109,20 @@ final class World {
         return folder
     }
 
-    func mountExt4(_ name: String, megabytes: Int) throws -> String {
+    func mountExt4(_ name: String, megabytes: Int, _ options: String...) throws -> String {
+        try mountImage(name, megabytes: megabytes, ["mkfs.ext4", "-q", "-m", "0"] + options)
+    }
+
+    /// A file system of its own on a loop device; `make` is the command that makes it on a file.
+    func mountImage(_ name: String, megabytes: Int, _ make: [String]) throws -> String {
         let folder = try folder(name)
         let image = "\(path)/\(name).img"
         try must("truncate", "-s", "\(megabytes)M", image)
-        try must("mkfs.ext4", "-q", "-m", "0", image)
+        let made = try run(make[0], Array(make.dropFirst()) + [image])
+        guard made.status == 0 else { throw Failed("\(made)") }
         try must("mount", "-o", "loop", image, folder)
         mounts.append(folder)
-        try must("rmdir", folder + "/lost+found")
+        if rmdir(folder + "/lost+found") != 0, errno != ENOENT { throw Failed("lost+found: \(errno)") }
         return folder
     }
 }
