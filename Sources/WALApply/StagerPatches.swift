@@ -17,7 +17,10 @@ extension Stager {
         guard let whole = try takeLoans(patch, &body, fold) else { return false }
         let file = try place.directory.openFile(place.name)
         let trimmed = try whole.trimmed(to: file, body)
-        if try !stageClone(task, trimmed, body, of: file, fold) { try stagePatch(task, trimmed, body) }
+        if try !stageClone(task, trimmed, body, of: file, fold) {
+            if trimmed.size > before.size { try requireRoom(for: trimmed.size) }
+            try stagePatch(task, trimmed, body)
+        }
         try file.close()
         return true
     }
@@ -62,6 +65,20 @@ extension Stager {
         try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
         try staging.rename(unfinished, to: staging, DiskTree.name(.staged, task.row.id))
         return true
+    }
+
+    /// No file system has a lower limit than 2 GiB.
+    private static let unlimitedBytes: UInt64 = 1 << 31
+
+    /// Throws where the file system holds no file of that size: now, while nothing is committed, for a patch must not fail
+    /// when it is published.
+    private func requireRoom(for size: UInt64) throws {
+        guard size >= Self.unlimitedBytes else { return }
+        let name = temporaryName()
+        let file = try staging.createFile(name)
+        defer { try? staging.unlink(name) }
+        try file.truncate(to: size)
+        try file.close()
     }
 
     private func stagePatch(_ task: Fold.Task, _ patch: Patch, _ body: [UInt8]) throws {

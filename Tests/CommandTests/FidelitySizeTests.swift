@@ -33,7 +33,40 @@ import Testing
         }
     }
 
-    /// The same where a replica has to index what it finds.
+    /// tmpfs holds larger files than ext4. The replica waits and says for what: in a first sync until the file is smaller,
+    /// and later, where the log holds the version that is too large, with all of it as it was, also after a restart.
+    @Test(arguments: [true, false]) func whatTheReplicasFileSystemCannotHold(_ isFirst: Bool) throws {
+        try withWorld { world in
+            let source = try world.mountTmpfs("source", megabytes: 50)
+            let large = Bytes(source) / "large"
+            let mirrored = try Mirrored(world, source: source) { root in
+                try Do.write(large, [1])
+                try Do.write(root / "other", "other")
+                if isFirst { try Do.truncate(large, 100 << 40) }
+            }
+            let replica = try mirrored.replica()
+            if !isFirst {
+                try mirrored.expectEqual("at first")
+                try Do.truncate(large, 100 << 40)
+            }
+            try mirrored.expectNote("File too large", of: replica)
+            #expect(try replica.status()?.state == "stalled")
+            #expect(!replica.child.errors.contains("waiting for room"), "\(replica.child.errors)")
+            guard isFirst else {
+                try replica.stop()
+                try replica.restart()
+                try mirrored.expectNote("File too large", of: replica)
+                #expect(try Do.status(Bytes(replica.folder) / "large").st_size == 1)
+                #expect(try world.run("walctl", "verify", "--deep", replica.folder).status == 0)
+                return try mirrored.stop()
+            }
+            try mirrored.step("small enough", isVerified: true) { _ in try Do.truncate(large, 1 << 40) }
+            try mirrored.expectNoNote("File too large", of: replica)
+            try mirrored.stop()
+        }
+    }
+
+    /// A hole of exbibytes where a replica has to index what it finds.
     @Test func aReplicaFolderWithAHoleOfExbibytes() throws {
         try withWorld { world in
             let mirrored = try Mirrored(world) { try Do.write($0 / "file", "file") }
