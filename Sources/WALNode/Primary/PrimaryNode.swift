@@ -335,16 +335,9 @@ package final class PrimaryNode: Service {
         let deletions = DeletionGuard(settings.maxDelete)
         var acceptsDeletions = settings.capture.acceptsDeletions
         while true {
-            switch try capture(into: sink, deletions, acceptsDeletions: acceptsDeletions) {
+            switch try capture(into: sink, deletions, &acceptsDeletions) {
             case .stopped: return
-            case .full:
-                // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way.
-                signal.isStalled = true
-                repeat {
-                    let isStopped = signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil }
-                    if isStopped == true { return }
-                } while try !hasCaughtUp(with: writer)
-                signal.isStalled = false
+            case .full: if waitForRoom() { return }
             case .inDoubt(let doubt, let scanNanoseconds):
                 try report(doubt)
                 // Looking again costs what the last look did; a twentieth of the time may go into that.
@@ -352,9 +345,20 @@ package final class PrimaryNode: Service {
                 case .stop: return
                 case .retry(let accepts): acceptsDeletions = accepts
                 }
-                guard try hasCaughtUp(with: writer) else { continue }
             }
+            // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way, before anything
+            // is captured.
+            while try !hasCaughtUp(with: writer) {
+                if waitForRoom() { return }
+            }
+            signal.isStalled = false
         }
+    }
+
+    /// True when the node stops.
+    private func waitForRoom() -> Bool {
+        signal.isStalled = true
+        return signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil } ?? false
     }
 
     private func hasCaughtUp(with writer: LogWriter) throws -> Bool {
@@ -383,8 +387,9 @@ package final class PrimaryNode: Service {
         case inDoubt(CaptureError, scanNanoseconds: UInt64)
     }
 
+    /// `acceptsDeletions` is a word for one scan, and is taken back when that is done.
     private func capture(
-        into sink: LogSink, _ deletions: DeletionGuard, acceptsDeletions: Bool
+        into sink: LogSink, _ deletions: DeletionGuard, _ acceptsDeletions: inout Bool
     ) throws -> CaptureEnd {
         let began = Clock.monotonicNanoseconds()
         var isReady = false
@@ -397,6 +402,7 @@ package final class PrimaryNode: Service {
                 settings: settings, deletions: deletions, mailbox: mailbox, progress: progress)
             try capture.run {
                 isReady = true
+                acceptsDeletions = false
                 signal.ready.update { $0 = true }
                 let state = try? catalog.state()
                 logger.info(
