@@ -65,6 +65,14 @@ package final class Applier {
         try tidy(keeping: [])
     }
 
+    /// Ends this time as a replica: nobody is there any more to bring what files lack, so the tree is what it shows. What
+    /// the catalog says beyond that is for the next scan to find.
+    package func retire() throws {
+        try finish()
+        try catalog.write(durably: true) { try $0.forgetPending() }
+        try tidy(keeping: [])
+    }
+
     private func forgetJournal() throws {
         try staging.syncFilesystem()
         try catalog.write(durably: true) { try $0.setJournal([]) }

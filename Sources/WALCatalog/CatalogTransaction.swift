@@ -518,6 +518,13 @@ package final class CatalogTransaction {
         }
     }
 
+    /// What files still lack will not come: what is in the tree instead is what there is.
+    package func forgetPending() throws {
+        try statement("DELETE FROM missing").run()
+        try statement("DELETE FROM stale").run()
+        state.isComplete = !state.mustReconcile
+    }
+
     package func hasStale() throws -> Bool {
         let statement = try self.statement("SELECT 1 FROM stale LIMIT 1")
         defer { statement.reset() }

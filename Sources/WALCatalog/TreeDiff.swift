@@ -102,6 +102,30 @@ package struct TreeDiff {
 }
 
 extension CatalogTransaction {
+    /// Whether some objects have numbers that only this node knows.
+    package func hasLocalObjects() throws -> Bool {
+        let query = try statement("SELECT 1 FROM objects WHERE id >= ? LIMIT 1")
+        query.bind(1, ObjectID.firstLocal)
+        defer { query.reset() }
+        return try query.step()
+    }
+
+    /// Gives all objects above `limit` numbers that only this node knows: those of another history may mean others.
+    package func makeLocal(above limit: ObjectID) throws {
+        var next = ObjectID.firstLocal
+        var ids: [ObjectID] = []
+        let query = try statement("SELECT id FROM objects WHERE id > ? ORDER BY id")
+        query.bind(1, limit)
+        while try query.step() {
+            let id = query.unsigned(0)
+            if id < .firstLocal { ids.append(id) } else { next = id + 1 }
+        }
+        query.reset()
+        var map: [ObjectID: ObjectID] = [:]
+        for (index, id) in ids.enumerated() { map[id] = next + UInt64(index) }
+        try renumber(by: map)
+    }
+
     /// Which of this catalog's local numbers are which of the listing's, by path: for a tree that has no history in
     /// common with the sender.
     package func match(_ wanted: CatalogTransaction) throws -> [ObjectID: ObjectID] {

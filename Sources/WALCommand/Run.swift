@@ -94,6 +94,11 @@ package func runServices(_ services: [any Service], logger: Logger) async throws
     try await group.run()
 }
 
+/// A word to a person on stderr, while a command works.
+package func talk(_ command: String, _ message: String) {
+    LineLogHandler.line(of: command, message, format: .text)
+}
+
 /// An answer on stdout. One that cannot be given ends the process: a script must not take a part for the whole.
 package func printAnswer(_ text: String) throws(NodeError) {
     do {

@@ -46,6 +46,9 @@ package enum Limits {
     package static let maxWantBlocks = 4096
     package static let maxControlBytes = 16 << 20
     package static let maxNodeNameBytes = 255
+    /// `HOST:PORT`, where a host name has 253 bytes at most.
+    package static let maxAddressBytes = 300
+    package static let maxGroupMembers = 1024
 
     /// A log file is closed at this size.
     package static let logFileBytes: UInt64 = 64 << 20

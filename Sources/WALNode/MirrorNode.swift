@@ -13,28 +13,26 @@ package final class MirrorNode: Service {
         package var mirror: VerifyReport
     }
 
-    private let primary: PrimaryNode
-    private let replicaSettings: ReplicaSettings
+    private let primary: TreeNode
+    private let mirror: NodeSettings
     private let logger: Logger
     /// End when the mirror is equal to what the source held at the start.
     private let isOnce: Bool
-    private let current = Mutex<ReplicaNode?>(nil)
+    private let current = Mutex<TreeNode?>(nil)
     private let result = Mutex<Proof?>(nil)
 
     /// Takes both directories, the source first.
     package init(source: String, mirror: String, adopts: Bool, isOnce: Bool, filter: Filter?, logger: Logger) throws {
-        var settings = PrimarySettings(rootPath: source)
+        var settings = NodeSettings(rootPath: source, command: "walctl mirror")
         settings.listen = [Address(host: "127.0.0.1", port: 0)]
-        settings.command = "walctl mirror"
-        settings.filter = filter
-        settings.endsInDoubt = isOnce
-        var replica = ReplicaSettings(rootPath: mirror)
+        settings.primary.filter = filter
+        settings.primary.endsInDoubt = isOnce
+        var replica = NodeSettings(rootPath: mirror, command: "walctl mirror")
         replica.name = "mirror"
-        replica.adopts = adopts
-        replica.command = "walctl mirror"
-        try ReplicaNode.check(replica)
-        primary = try PrimaryNode(settings, logger: logger)
-        replicaSettings = replica
+        replica.replica.adopts = adopts
+        try TreeNode.check(replica, as: .replica)
+        primary = try TreeNode(settings, as: .primary, logger: logger)
+        self.mirror = replica
         self.isOnce = isOnce
         self.logger = logger
     }
@@ -55,9 +53,9 @@ package final class MirrorNode: Service {
             do {
                 while primary.listening.isEmpty, !primary.isOver { try await Task.sleep(for: .milliseconds(2)) }
                 guard let address = primary.listening.first else { return try await group.waitForAll() }
-                var settings = replicaSettings
-                settings.from = address
-                let replica = try ReplicaNode(settings, logger: logger)
+                var settings = mirror
+                settings.replica.from = [address]
+                let replica = try TreeNode(settings, as: .replica, logger: logger)
                 current.withLock { $0 = replica }
                 group.addTask { try await replica.run() }
                 if isOnce {
@@ -83,7 +81,10 @@ package final class MirrorNode: Service {
     }
 
     /// All of the mirror is read again: what is proved is what is on the disk, not what was sent.
-    private func prove(_ replica: ReplicaNode) async throws -> Proof {
+    private func prove(_ node: TreeNode) async throws -> Proof {
+        guard let primary = primary.primary, let replica = node.replica else {
+            throw NodeError(.failed, "one of the two has another role by now")
+        }
         let position = try await primary.mark()
         while await !replica.waitApplied(PositionText(position), seconds: 0.5) {
             guard !primary.isOver, !replica.isOver else {
@@ -96,7 +97,7 @@ package final class MirrorNode: Service {
         if replica.nodeFile.history != primary.file.history {
             throw NodeError(
                 .diverged,
-                "\(replicaSettings.rootPath) is a mirror of another history than \(primary.settings.rootPath); remove its "
+                "\(mirror.rootPath) is a mirror of another history than \(primary.host.rootPath); remove its "
                     + "state folder and give --adopt to begin anew")
         }
         var request = ControlRequest(.verify)

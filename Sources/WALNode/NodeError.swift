@@ -14,6 +14,8 @@ package struct NodeError: Error, Sendable, CustomStringConvertible {
         case notMet = 2
         /// Diverged or corrupt.
         case diverged = 3
+        /// No primary is known, now.
+        case noPrimary = 4
         case usage = 64
     }
 
@@ -24,6 +26,8 @@ package struct NodeError: Error, Sendable, CustomStringConvertible {
         self.code = code
         self.description = description
     }
+
+    static let notForARole = NodeError(.usage, "this is asked of the process that keeps a tree, not of one mirror")
 
     /// The same for whatever another room throws: its words are kept.
     package init(_ error: any Error) {

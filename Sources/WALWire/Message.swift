@@ -8,6 +8,7 @@ package enum Message: Hashable, Sendable {
     case segmentPart(SegmentPart)
     case ack(Ack)
     case heartbeat(Heartbeat)
+    case group(Group)
     case syncBegin(SyncBegin)
     case syncEntries(SyncEntries)
     case syncEnd
@@ -53,10 +54,12 @@ package struct Hello: Hashable, Sendable {
     package var position: Position
     /// Bytes that the receiver already holds of the segment after `position`: its header and whole blocks.
     package var partialBytes: UInt64
+    /// `HOST:PORT` under which others reach this node; empty where nobody does.
+    package var address: String
 
     package init(
         role: Role, flags: Flags = [], node: String, history: HistoryID, promisedEpoch: UInt64, position: Position,
-        partialBytes: UInt64 = 0
+        partialBytes: UInt64 = 0, address: String = ""
     ) {
         version = Hello.protocolVersion
         self.role = role
@@ -66,6 +69,34 @@ package struct Hello: Hashable, Sendable {
         self.promisedEpoch = promisedEpoch
         self.position = position
         self.partialBytes = partialBytes
+        self.address = address
+    }
+}
+
+/// Who belongs together, as the primary knows it: what a replica must know when that is gone.
+package struct Group: Hashable, Sendable {
+    package struct Member: Hashable, Sendable {
+        package var name: String
+        /// `HOST:PORT`; empty where nobody reaches it.
+        package var address: String
+
+        package init(name: String, address: String) {
+            self.name = name
+            self.address = address
+        }
+    }
+
+    /// `HOST:PORT` of the primary; empty where nobody reaches it.
+    package var leader: String
+    /// How many replicas must have a segment before the primary says that it is safe; 0 where it does not wait.
+    package var syncReplicas: UInt32
+    /// The replicas, connected or not.
+    package var members: [Member]
+
+    package init(leader: String, syncReplicas: UInt32, members: [Member]) {
+        self.leader = leader
+        self.syncReplicas = syncReplicas
+        self.members = members
     }
 }
 
@@ -110,10 +141,13 @@ package struct Refusal: Hashable, Sendable, Error {
 
     package var code: Code
     package var text: String
+    /// `HOST:PORT` of whom to ask instead, as far as that is known; else empty.
+    package var address: String
 
-    package init(_ code: Code, _ text: String) {
+    package init(_ code: Code, _ text: String, address: String = "") {
         self.code = code
         self.text = text
+        self.address = address
     }
 }
 

@@ -9,6 +9,7 @@ extension Message {
         case .segmentPart: .segmentPart
         case .ack: .ack
         case .heartbeat: .heartbeat
+        case .group: .group
         case .syncBegin: .syncBegin
         case .syncEntries: .syncEntries
         case .syncEnd: .syncEnd
@@ -39,6 +40,7 @@ extension Message {
             writer.integer(hello.promisedEpoch)
             writer.position(hello.position)
             writer.integer(hello.partialBytes)
+            writer.counted(hello.address)
         case .welcome(let welcome):
             writer.integer(welcome.way.rawValue)
             writer.digest(welcome.history.value)
@@ -47,6 +49,7 @@ extension Message {
             writer.integer(refusal.code.rawValue)
             // Cut rather than refused by the peer: the reason is worth more than the end of its text.
             writer.counted(Array(refusal.text.utf8.prefix(Refusal.maxTextBytes)))
+            writer.counted(refusal.address)
         case .segmentPart(let part):
             writer.integer(part.seq)
             writer.integer(part.offset)
@@ -66,6 +69,14 @@ extension Message {
             writer.position(beat.position)
             writer.integer(beat.captureTime)
             writer.integer(beat.clock)
+        case .group(let group):
+            writer.counted(group.leader)
+            writer.integer(group.syncReplicas)
+            writer.varint(group.members.count)
+            for member in group.members {
+                writer.counted(member.name)
+                writer.counted(member.address)
+            }
         case .syncBegin(let begin):
             writer.position(begin.position)
             writer.digest(begin.treeDigest)
@@ -115,7 +126,7 @@ extension Message {
                 throw .value(what: "code of a refusal", UInt64(code))
             }
             let text = try reader.countedText("bytes of a refusal's text", limit: Refusal.maxTextBytes)
-            self = .refuse(Refusal(reason, text.withoutControls))
+            self = .refuse(Refusal(reason, text.withoutControls, address: try reader.address()))
         case .segmentPart:
             self = .segmentPart(
                 SegmentPart(
@@ -132,6 +143,7 @@ extension Message {
         case .heartbeat:
             self = .heartbeat(
                 Heartbeat(position: try reader.position(), captureTime: try reader.clock(), clock: try reader.clock()))
+        case .group: self = .group(try Group(reading: &reader))
         case .syncBegin:
             let position = try reader.position()
             let treeDigest = try reader.digest()
@@ -180,16 +192,23 @@ extension Hello {
         self.role = role
         flags = Flags(rawValue: try reader.integer(UInt8.self))
         guard flags.isSubset(of: .known) else { throw .value(what: "flags of a hello", UInt64(flags.rawValue)) }
-        let name = try reader.counted("bytes of a node's name", limit: Limits.maxNodeNameBytes)
-        // Two names that differ must not become one.
-        guard let node = String(validating: name, as: UTF8.self), node == node.withoutControls else {
-            throw .text(what: "name of a node", PathText.escaped(name))
-        }
-        self.node = node
+        node = try reader.nodeName()
         history = HistoryID(try reader.digest())
         promisedEpoch = try reader.epoch()
         position = try reader.position()
         partialBytes = try reader.integer(UInt64.self)
+        address = try reader.address()
+    }
+}
+
+extension Group {
+    init(reading reader: inout ByteReader) throws(FormatError) {
+        leader = try reader.address()
+        syncReplicas = try reader.integer(UInt32.self)
+        members = []
+        for _ in 0..<(try reader.count("members of a group", limit: Limits.maxGroupMembers)) {
+            members.append(Member(name: try reader.nodeName(), address: try reader.address()))
+        }
     }
 }
 
@@ -273,6 +292,24 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+    mutating func nodeName() throws(FormatError) -> String {
+        try plainText("name of a node", limit: Limits.maxNodeNameBytes)
+    }
+
+    /// Whether it is one is for whoever dials it.
+    mutating func address() throws(FormatError) -> String {
+        try plainText("address", limit: Limits.maxAddressBytes)
+    }
+
+    /// Two that differ must not become one by being shown.
+    private mutating func plainText(_ what: String, limit: Int) throws(FormatError) -> String {
+        let bytes = try counted("bytes of the \(what)", limit: limit)
+        guard let text = String(validating: bytes, as: UTF8.self), text == text.withoutControls else {
+            throw .text(what: what, PathText.escaped(bytes))
+        }
+        return text
+    }
+
     mutating func position() throws(FormatError) -> Position {
         Position(epoch: try epoch(), seq: try seq(), chain: try digest())
     }

@@ -14,6 +14,7 @@ package struct ReceiverMachine: Sendable {
         /// A part of a sync, or blocks that were wanted.
         case content(Message)
         case heartbeat(Heartbeat)
+        case group(Group)
         case refused(Refusal)
         case close(String)
     }
@@ -107,6 +108,9 @@ package struct ReceiverMachine: Sendable {
         case (.awaitingSync, .heartbeat(let beat)), (.listing, .heartbeat(let beat)),
             (.listed, .heartbeat(let beat)), (.streaming, .heartbeat(let beat)):
             return [.heartbeat(beat)]
+        case (.awaitingSync, .group(let group)), (.listing, .group(let group)), (.listed, .group(let group)),
+            (.streaming, .group(let group)):
+            return [.group(group)]
         case (.awaitingHello, _), (.awaitingWelcome, _), (.awaitingSync, _), (.listing, _), (.listed, _),
             (.streaming, _), (.closed, _):
             return unexpected(message)

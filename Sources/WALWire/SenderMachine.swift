@@ -64,6 +64,14 @@ package struct SenderMachine: Sendable {
         lastSent = now
     }
 
+    /// The receiver was welcomed.
+    package var isOpen: Bool {
+        switch state {
+        case .awaitingHello, .closed: false
+        case .syncing, .streaming: true
+        }
+    }
+
     package var isStreaming: Bool { if case .streaming = state { true } else { false } }
 
     /// Room for another piece: what is not consumed stays below the window, but one piece may always be under way.
@@ -85,9 +93,9 @@ package struct SenderMachine: Sendable {
         lastHeard = max(lastHeard, now)
     }
 
-    /// `standing` is asked at most once, for the receiver's position.
+    /// `standing` is asked at most once, for the receiver's position. `frameEpoch` is what the receiver has promised.
     package mutating func received(
-        _ message: Message, now: UInt64, standing: (Position) -> Standing
+        _ message: Message, epoch frameEpoch: UInt64 = 0, now: UInt64, standing: (Position) -> Standing
     ) -> [Action] {
         heard(now: now)
         switch (state, message) {
@@ -108,7 +116,9 @@ package struct SenderMachine: Sendable {
             return [.answer(requests)]
         case (_, .refuse(let refusal)):
             state = .closed
-            return [.close("\(refusal.code): \(refusal.text)")]
+            let close = Action.close("\(refusal.code): \(refusal.text)")
+            guard refusal.code == .fenced, frameEpoch > epoch, peer?.history == history else { return [close] }
+            return [.deposed(epoch: frameEpoch), close]
         case (.awaitingHello, _), (.syncing, _), (.streaming, _):
             return refuse(Refusal(.malformed, "unexpected \(message.type) frame"))
         }

@@ -44,6 +44,24 @@ enum Target {
         throw failure
     }
 
+    /// Where others of its group reach the first node of the list that answers.
+    static func groupAddress(_ list: String, state: String?) async throws -> Address {
+        if !list.contains(","), case .node(let address) = try Target(list) { return address }
+        let status = try await ask(list, state: state, ControlRequest(.status)).status
+        guard let address = try status?.group?.address.map({ try Address($0) }) else {
+            throw NodeError(.failed, "\(list) is not reached by others of its group; start it with --listen HOST:PORT")
+        }
+        return address
+    }
+
+    static func addresses(_ list: String) throws -> [Address] {
+        try list.split(separator: ",").map { text in
+            do { return try Address(String(text)) } catch {
+                throw NodeError(.usage, "'\(text)' is not HOST:PORT")
+            }
+        }
+    }
+
     /// Asks the first node that answers one thing.
     static func ask(_ list: String, state: String?, _ request: ControlRequest) async throws -> ControlResponse {
         guard case .node(let client) = try await reach(list, state: state) else {

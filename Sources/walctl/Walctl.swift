@@ -14,7 +14,7 @@ struct Walctl: AsyncParsableCommand {
         version: version,
         subcommands: [
             Status.self, PositionCommand.self, Mark.self, Resume.self, Wait.self, Verify.self, Log.self, Dump.self,
-            Mirror.self,
+            Mirror.self, Promote.self, SwitchoverCommand.self, Rejoin.self, Forget.self,
         ])
 
     static func main() async { await runFromCommandLine() }

@@ -21,8 +21,10 @@ struct Walrecv: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The replica's directory: empty, or one that was a replica before.", valueName: "dir"))
     var directory: String
 
-    @Option(help: ArgumentHelp("Dial the primary there.", valueName: "host:port"))
-    var from: Address?
+    @Option(
+        help: ArgumentHelp(
+            "Dial the primary there. Repeatable: those that may be it are tried in turn.", valueName: "host:port"))
+    var from: [Address] = []
 
     @Option(help: ArgumentHelp("Accept a primary and clients here. Repeatable.", valueName: "host:port"))
     var listen: [Address] = []
@@ -41,6 +43,8 @@ struct Walrecv: AsyncParsableCommand {
     )
     var name: String?
 
+    @OptionGroup var group: GroupOptions
+
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
     var insecure = false
 
@@ -48,9 +52,8 @@ struct Walrecv: AsyncParsableCommand {
     @OptionGroup var log: LogOptions
 
     func validate() throws {
-        if from == nil, listen.isEmpty { throw ValidationError("say where the primary is: --from or --listen") }
-        if from != nil, !listen.isEmpty { throw ValidationError("--from and --listen are two ways; choose one") }
-        try from?.requireDialable("--from")
+        if from.isEmpty, listen.isEmpty { throw ValidationError("say where the primary is: --from or --listen") }
+        try from.forEach { try $0.requireDialable("--from") }
     }
 
     func run() async throws {
@@ -58,32 +61,36 @@ struct Walrecv: AsyncParsableCommand {
             let settings = try settings
             if !insecure { try Network.requireLoopback(listen, others: "write the tree") }
             try await Network.checkAddresses(
-                listen: listen, dial: from.map { [$0] } ?? [], beforeMaking: state, for: directory)
+                listen: listen, dial: from, beforeMaking: state, for: directory)
             let logger = log.logger("walrecv")
-            let node = try ReplicaNode(settings, logger: logger)
+            let node = try TreeNode(settings, as: .replica, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }
             defer { bar.cancel() }
             try await runServices([node], logger: logger)
         }
     }
 
-    private var settings: ReplicaSettings {
+    private var settings: NodeSettings {
         get throws {
-            var settings = ReplicaSettings(rootPath: directory)
+            var settings = NodeSettings(rootPath: directory, command: "walrecv")
             settings.statePath = state
             settings.name = name
-            settings.from = from
             settings.listen = listen
-            settings.adopts = adopt
+            try group.apply(to: &settings)
+            settings.replica.from = from
+            settings.replica.adopts = adopt
             if let until {
-                do { settings.until = try PositionText(until) } catch { throw NodeError(.usage, "--until: \(error)") }
-                guard settings.until?.epoch != 0, settings.until?.seq != 0 else {
+                do { settings.replica.until = try PositionText(until) } catch {
+                    throw NodeError(.usage, "--until: \(error)")
+                }
+                guard settings.replica.until?.epoch != 0, settings.replica.until?.seq != 0 else {
                     throw NodeError(
                         .usage, "--until: no segment has the position \(until); epochs and segments are counted from 1")
                 }
             }
-            settings.retention = Retention(
+            settings.replica.retention = Retention(
                 budgetBytes: retention.budget.bytes, keepSeconds: UInt64(retention.keep.seconds))
+            settings.primary.retention = settings.replica.retention
             return settings
         }
     }

@@ -80,6 +80,11 @@ struct Walship: AsyncParsableCommand {
         help: "Take at most so many inotify watches (default: as many as the system gives).")
     var maxWatches: Count?
 
+    @Option(help: "Answer marks, waits and writes when so many replicas have made them durable, and never before.")
+    var sync: Count?
+
+    @OptionGroup var group: GroupOptions
+
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
     var insecure = false
 
@@ -102,21 +107,32 @@ struct Walship: AsyncParsableCommand {
             if !insecure { try Network.requireLoopback(listen, others: "read the tree") }
             try await Network.checkAddresses(listen: listen, dial: to, beforeMaking: state, for: directory)
             let logger = log.logger("walship")
-            var settings = settings
-            settings.filter = try filter.filter()
-            let node = try PrimaryNode(settings, logger: logger)
+            var settings = try settings
+            settings.primary.filter = try filter.filter()
+            let node = try TreeNode(settings, as: .primary, logger: logger)
             let bar = Task { await ProgressBar { try? node.currentStatus() }.run() }
             defer { bar.cancel() }
             try await runServices([node], logger: logger)
         }
     }
 
-    private var settings: PrimarySettings {
-        var settings = PrimarySettings(rootPath: directory)
-        settings.statePath = state
-        settings.name = name
-        settings.listen = listen
+    private var settings: NodeSettings {
+        get throws {
+            var settings = NodeSettings(rootPath: directory, command: "walship")
+            settings.statePath = state
+            settings.name = name
+            settings.listen = listen
+            try group.apply(to: &settings)
+            settings.primary = primary
+            settings.replica.retention = settings.primary.retention
+            return settings
+        }
+    }
+
+    private var primary: PrimarySettings {
+        var settings = PrimarySettings()
         settings.to = to
+        settings.syncReplicas = sync?.value ?? 0
         settings.isOnce = once
         settings.compression = compress
         settings.capture.settleNanoseconds = settle.nanoseconds

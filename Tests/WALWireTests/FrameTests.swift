@@ -31,7 +31,7 @@ import WALWire
         #expect(throws: FormatError.self) { try FrameHeader(Array(bytes.prefix(count))) }
     }
 
-    @Test(arguments: [0, 15, 16, 255] as [UInt8]) func unknownType(code: UInt8) {
+    @Test(arguments: [0, 16, 17, 255] as [UInt8]) func unknownType(code: UInt8) {
         #expect(throws: FormatError.value(what: "type of a frame", UInt64(code))) { try header { $0[4] = code } }
     }
 
@@ -67,7 +67,7 @@ import WALWire
                 switch type {
                 case .hello, .welcome, .refuse: 65_536
                 case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
-                case .segmentPart, .want, .block: 1_052_672
+                case .segmentPart, .want, .block, .group: 1_052_672
                 case .syncEntries: 50_335_744
                 case .request, .response: 16_777_216
                 }
@@ -88,9 +88,9 @@ import WALWire
     }
 
     @Test func typesAreNumberedWithoutGaps() {
-        #expect(MessageType.all.count == 14)
+        #expect(MessageType.all.count == 15)
         #expect(MessageType(rawValue: 0) == nil)
-        #expect(MessageType(rawValue: 15) == nil)
+        #expect(MessageType(rawValue: 16) == nil)
         #expect(Samples.each.map(\.type) == MessageType.all)
     }
 
@@ -101,6 +101,10 @@ import WALWire
         #expect(22 + Limits.maxChunkBytes <= MessageType.block.maxPayloadBytes)
         // 9 + 9 + 3 + 16 bytes a request.
         #expect(3 + Limits.maxWantBlocks * 37 <= MessageType.want.maxPayloadBytes)
-        #expect(5 + Refusal.maxTextBytes <= MessageType.refuse.maxPayloadBytes)
+        #expect(8 + Refusal.maxTextBytes + Limits.maxAddressBytes <= MessageType.refuse.maxPayloadBytes)
+        #expect(
+            10 + Limits.maxAddressBytes + Limits.maxGroupMembers
+                * (4 + Limits.maxNodeNameBytes + Limits.maxAddressBytes)
+                <= MessageType.group.maxPayloadBytes)
     }
 }

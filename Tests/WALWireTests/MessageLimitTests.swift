@@ -47,7 +47,7 @@ import WALWire
         hello.node = String(repeating: "n", count: 255)
         #expect(try Message(.hello, Message.hello(hello).payload) == .hello(hello))
         hello.node += "n"
-        expect(.limit("bytes of a node's name", value: 256, limit: 255), .hello, Message.hello(hello).payload)
+        expect(.limit("bytes of the name of a node", value: 256, limit: 255), .hello, Message.hello(hello).payload)
     }
 
     @Test(arguments: [[0xFF], [0xC3], [0x0A], [0x1B], [0x7F], [0xC2, 0x9B], [0x61, 0x00]] as [[UInt8]])

@@ -30,8 +30,14 @@ enum Samples {
         .refuse(Refusal(.busy, "later")), .segmentPart(SegmentPart(seq: 11, offset: 0, total: 9, bytes: [1, 2, 3])),
         .ack(ack), .heartbeat(heartbeat), .syncBegin(syncBegin), .syncEntries(entries), .syncEnd,
         .syncDone(sender.position), .want(want), .block(block), .request(Array("{}".utf8)),
-        .response(Array("{}".utf8)),
+        .response(Array("{}".utf8)), .group(group),
     ]
+
+    static let group = Group(
+        leader: "127.0.0.1:7420", syncReplicas: 1,
+        members: [
+            Group.Member(name: "replica", address: "127.0.0.1:7421"), Group.Member(name: "other", address: ""),
+        ])
 
     static func message(_ type: MessageType, _ random: inout SeededRandom) -> Message {
         switch type {
@@ -42,7 +48,10 @@ enum Samples {
                     way: [.stream, .list, .everything].randomElement(using: &random)!,
                     history: HistoryID(digest(&random)), resumedBytes: random.anyUInt64()))
         case .refuse:
-            return .refuse(Refusal(Refusal.Code(rawValue: UInt8(random.int(in: 1...8)))!, text(4096, &random)))
+            return .refuse(
+                Refusal(
+                    Refusal.Code(rawValue: UInt8(random.int(in: 1...8)))!, text(4096, &random),
+                    address: text(300, &random)))
         case .segmentPart:
             return .segmentPart(
                 SegmentPart(
@@ -74,6 +83,13 @@ enum Samples {
         case .block: return .block(block(&random))
         case .request: return .request(some(&random))
         case .response: return .response(some(&random))
+        case .group:
+            return .group(
+                Group(
+                    leader: text(300, &random), syncReplicas: UInt32(truncatingIfNeeded: random.anyUInt64()),
+                    members: (0..<random.int(in: 0...20)).map { _ in
+                        Group.Member(name: text(255, &random), address: text(300, &random))
+                    }))
         }
     }
 
@@ -144,7 +160,7 @@ enum Samples {
 }
 
 extension MessageType {
-    static let all: [MessageType] = (1...14).map { MessageType(rawValue: $0)! }
+    static let all: [MessageType] = (1...15).map { MessageType(rawValue: $0)! }
 }
 
 extension Message {

@@ -332,6 +332,7 @@ struct Simulation {
             case .content: throw SimulationFailure("\(action)")
             case .heartbeat(let beat):
                 guard beat.position.seq <= UInt64(primary.published) else { throw SimulationFailure("\(beat)") }
+            case .group: break
             case .refused, .close: receiver.isClosed = true
             }
         }

@@ -48,6 +48,9 @@ package struct Address: Hashable, Sendable, CustomStringConvertible {
         return port
     }
 
+    /// Listened on it is every address of the host, and nobody can dial it.
+    package var isWildcard: Bool { host == "0.0.0.0" || host == "::" }
+
     package var isLoopback: Bool {
         host == "localhost" || host == "::1" || host.hasPrefix("127.")
     }

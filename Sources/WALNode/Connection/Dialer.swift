@@ -3,11 +3,12 @@ import NIOCore
 import Synchronization
 import WALSystem
 
-/// Keeps one connection to an address: dials, and dials again for ever, after a pause that grows to 5 seconds and is never
+/// Keeps one connection to a peer: dials, and dials again for ever, after a pause that grows to 5 seconds and is never
 /// the same twice, so that a hundred replicas do not come back in one instant.
 final class Dialer: Sendable {
     private let network: Network
-    private let address: Address
+    /// Whom to dial next; nil for nobody now.
+    private let nextAddress: @Sendable () -> Address?
     private let logger: Logger
     /// Makes the role of a new connection; it must call the closure when the connection is over, with the reason if that
     /// is worth a word.
@@ -16,18 +17,29 @@ final class Dialer: Sendable {
     private struct State: Sendable {
         var task: Task<Void, Never>?
         var channel: (any Channel)?
+        /// The pause before the next dial, while there is one.
+        var pause: Task<Void, Never>?
+        /// ``hurry()`` was called since the last dial.
+        var isHurried = false
         /// The last thing that was said, so that a peer that stays away is reported once and not every second.
         var lastReport = ""
     }
 
     private let state = Mutex(State())
 
-    init(
+    convenience init(
         network: Network, address: Address, logger: Logger,
         makeRole: @escaping @Sendable (@escaping @Sendable (String?) -> Void) -> any ConnectionRole
     ) {
+        self.init(network: network, addresses: { address }, logger: logger, makeRole: makeRole)
+    }
+
+    init(
+        network: Network, addresses: @escaping @Sendable () -> Address?, logger: Logger,
+        makeRole: @escaping @Sendable (@escaping @Sendable (String?) -> Void) -> any ConnectionRole
+    ) {
         self.network = network
-        self.address = address
+        nextAddress = addresses
         self.logger = logger
         self.makeRole = makeRole
     }
@@ -39,11 +51,42 @@ final class Dialer: Sendable {
                 let began = Clock.monotonicNanoseconds()
                 await connectOnce()
                 if Clock.monotonicNanoseconds() - began > 10_000_000_000 { pause = 0.1 }
-                try? await Task.sleep(for: .seconds(pause * Double.random(in: 0.5...1)))
-                pause = min(pause * 2, 5)
+                if await wait(seconds: pause * Double.random(in: 0.5...1)) {
+                    pause = 0.1
+                } else {
+                    pause = min(pause * 2, 5)
+                }
             }
         }
         state.withLock { $0.task = task }
+    }
+
+    /// True when it was cut short by ``hurry()``.
+    private func wait(seconds: Double) async -> Bool {
+        let sleep = Task<Void, Never> { try? await Task.sleep(for: .seconds(seconds)) }
+        let isHurried = state.withLock { state in
+            state.pause = sleep
+            return state.isHurried
+        }
+        if isHurried || Task.isCancelled { sleep.cancel() }
+        await withTaskCancellationHandler {
+            await sleep.value
+        } onCancel: {
+            sleep.cancel()
+        }
+        return state.withLock { state in
+            state.pause = nil
+            defer { state.isHurried = false }
+            return state.isHurried
+        }
+    }
+
+    /// Dials at once where it waits: there is somebody new to be asked.
+    func hurry() {
+        state.withLock { state in
+            state.isHurried = true
+            return state.pause
+        }?.cancel()
     }
 
     func stop() {
@@ -54,6 +97,7 @@ final class Dialer: Sendable {
 
     /// One connection from its beginning to its end.
     private func connectOnce() async {
+        guard let address = nextAddress() else { return }
         let (stream, over) = AsyncStream.makeStream(of: String?.self)
         do {
             let makeRole = makeRole

@@ -183,7 +183,12 @@ final class Connection: Sendable {
         channel.close(promise: nil)
     }
 
-    /// The same from any thread.
+    /// From any thread; returns when its role has heard of the end.
+    func closeAndWait() async {
+        try? await channel.close()
+    }
+
+    /// ``close(reason:)`` from any thread.
     func closeFromOutside(reason: String) {
         channel.eventLoop.execute { self.close(reason: reason) }
     }

@@ -4,11 +4,13 @@ import WALFormat
 /// What a client asks of a node, as JSON in a request frame.
 package struct ControlRequest: Codable, Sendable {
     package enum Verb: String, Codable, Sendable {
-        case status, position, mark, resume, wait, verify, segment
+        case status, position, mark, resume, wait, verify, segment, holds, forget
+        /// What changes roles, see ``TreeNode``.
+        case promise, promote, follow, fence, rejoin, drain
     }
 
     package var verb: Verb
-    /// `wait`: the position, as typed.
+    /// `wait`, `holds`: the position, as typed.
     package var position: String?
     /// `wait`: how many replicas must have applied it; nil on a replica for the replica itself.
     package var replicas: Int?
@@ -20,8 +22,15 @@ package struct ControlRequest: Codable, Sendable {
     package var deep: Bool?
     /// `verify`: put right what differs, from the primary.
     package var repair: Bool?
+    /// `forget`: a replica's.
+    package var name: String?
     /// `segment`: which.
     package var seq: UInt64?
+    /// `promise`, `promote`, `follow`, `fence`: the epoch; with the history that it is one of.
+    package var epoch: UInt64?
+    package var history: String?
+    /// `follow`, `fence`, `rejoin`: `HOST:PORT` of the primary.
+    package var address: String?
 
     package init(_ verb: Verb) {
         self.verb = verb
@@ -45,6 +54,11 @@ package struct ControlResponse: Codable, Sendable {
     package var treeDigest: String?
     /// `wait`: how many replicas have it.
     package var replicas: Int?
+    /// `promise` and the like: who answers, and what it has promised by now.
+    package var node: String?
+    package var epoch: UInt64?
+    /// `promise`: it can lead. `holds`: the position lies on its log.
+    package var isWhole: Bool?
 
     package init() {}
 
@@ -167,6 +181,24 @@ package struct NodeStatus: Codable, Sendable {
         }
     }
 
+    /// Who belongs together, as far as this node knows.
+    package struct Group: Codable, Sendable {
+        package struct Member: Codable, Sendable {
+            package var name: String
+            /// Nil where nobody reaches it.
+            package var address: String?
+        }
+
+        /// Where others reach this node, and its primary.
+        package var address: String?
+        package var primary: String?
+        package var promisedEpoch: UInt64
+        /// So many replicas must have a segment before it is answered as safe.
+        package var syncReplicas: UInt32
+        /// The replicas, this one among them.
+        package var members: [Member]
+    }
+
     /// What the first scan or sync has done so far.
     package struct Progress: Codable, Sendable {
         package var files: UInt64
@@ -268,6 +300,8 @@ package struct NodeStatus: Codable, Sendable {
     package var traffic: Traffic?
     /// The rules of the filter, escaped; empty where all is replicated. Nil only in the answer of a program without.
     package var filter: [String]?
+    /// What is known of the group; nil where nothing is.
+    package var group: Group?
     /// Things a person should look at, each one line.
     package var notes: [String]
     package var pid: Int32?
@@ -321,7 +355,7 @@ package struct NodeStatus: Codable, Sendable {
 extension NodeStatus {
     enum CodingKeys: String, CodingKey {
         case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
-        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, traffic, filter, notes, pid, path
+        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, traffic, filter, group, notes, pid, path
     }
 
     // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
@@ -347,6 +381,7 @@ extension NodeStatus {
         try container.encode(watch, forKey: .watch)
         try container.encode(traffic, forKey: .traffic)
         try container.encode(filter ?? [], forKey: .filter)
+        try container.encode(group, forKey: .group)
         try container.encode(notes, forKey: .notes)
         try container.encode(pid, forKey: .pid)
         try container.encode(path, forKey: .path)
@@ -373,6 +408,33 @@ extension NodeStatus.Replica {
         try container.encode(lagSeconds, forKey: .lagSeconds)
         try container.encode(lastContactSeconds, forKey: .lastContactSeconds)
         try container.encode(traffic, forKey: .traffic)
+    }
+}
+
+extension NodeStatus.Group {
+    enum CodingKeys: String, CodingKey {
+        case address, primary, promisedEpoch, syncReplicas, members
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(address, forKey: .address)
+        try container.encode(primary, forKey: .primary)
+        try container.encode(promisedEpoch, forKey: .promisedEpoch)
+        try container.encode(syncReplicas, forKey: .syncReplicas)
+        try container.encode(members, forKey: .members)
+    }
+}
+
+extension NodeStatus.Group.Member {
+    enum CodingKeys: String, CodingKey {
+        case name, address
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(name, forKey: .name)
+        try container.encode(address, forKey: .address)
     }
 }
 

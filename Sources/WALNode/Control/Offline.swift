@@ -24,6 +24,7 @@ package enum OfflineStatus {
             lagSeconds: nil, objects: state.objectCount, contentBytes: state.contentBytes, progress: nil, notes: [],
             pid: nil, path: treePath)
         status.filter = filter.lines
+        status.group = NodeStatus.Group(file, address: nil)
         return status
     }
 

@@ -36,3 +36,19 @@ final class Once<Value: Sendable>: Sendable {
         if isOver { task.cancel() }
     }
 }
+
+/// When several waits must be over together.
+struct Deadline: Sendable {
+    let seconds: Double
+    private let began = ContinuousClock.now
+
+    init(seconds: Double) {
+        self.seconds = seconds
+    }
+
+    /// Never less than 0.
+    var secondsLeft: Double {
+        let passed = began.duration(to: .now).components
+        return max(0, seconds - Double(passed.seconds) - Double(passed.attoseconds) / 1e18)
+    }
+}

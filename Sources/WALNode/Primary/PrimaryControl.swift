@@ -10,7 +10,7 @@ import WALSystem
 import WALWire
 
 /// What clients ask of a primary.
-extension PrimaryNode: ControlService {
+extension PrimaryNode {
     func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
         Task { [self] in
             do {
@@ -28,8 +28,10 @@ extension PrimaryNode: ControlService {
         case .status: response.status = try status()
         case .position: response.position = PositionStatus(logView.durableEnd)
         case .mark:
-            response.position = PositionStatus(
-                try await mark(withinSeconds: request.waitSeconds) { [self] done in mailbox.mark(done) })
+            let deadline = Deadline(seconds: request.waitSeconds)
+            let position = try await mark(withinSeconds: request.waitSeconds) { [self] done in mailbox.mark(done) }
+            try await waitDurable(position, count: settings.syncReplicas, deadline)
+            response.position = PositionStatus(position)
         case .resume:
             let accepts = request.acceptDeletions ?? false
             if accepts { logger.notice("resumed: what is gone from the tree is meant to be") }
@@ -47,10 +49,18 @@ extension PrimaryNode: ControlService {
             }
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
+        case .holds:
+            let asked = try PositionText(request.position ?? "")
+            response.isWhole = try logView.position(at: asked.seq)?.chain == asked.chain
         case .wait: response.replicas = try await wait(request)
         case .verify:
-            guard request.repair != true else { throw VerifyReport.noRepairOfPrimary(settings.rootPath) }
+            guard request.repair != true else { throw VerifyReport.noRepairOfPrimary(host.rootPath) }
             response.verify = try await verify(isDeep: request.deep ?? false)
+        case .forget: try forget(request.name ?? "")
+        case .drain:
+            response.position = PositionStatus(try await drain())
+            response.treeDigest = try catalog.state().treeDigest.description
+        case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
         }
         return response
     }
@@ -84,6 +94,25 @@ extension PrimaryNode: ControlService {
         return try outcome.get()
     }
 
+    /// Returns when `count` replicas have made the position durable; what was done up to there is done in any case.
+    func waitDurable(_ position: Position, count: Int, _ deadline: Deadline) async throws {
+        guard count > 0 else { return }
+        let replicas = replicas
+        let have: Int? = await withCheckedContinuation { continuation in
+            let once = Once<Int?>(continuation)
+            let waiter = replicas.wait(for: position.seq, .durable, count: count) { _ in once.resume(nil) }
+            once.expire(after: deadline.secondsLeft) {
+                guard let have = replicas.cancel(waiter) else { return }
+                once.resume(have)
+            }
+        }
+        guard let have else { return }
+        throw NodeError(
+            .notMet,
+            "it is done, at \(position), but \(have) of \(count) replicas have made it durable after "
+                + "\(Self.text(seconds: deadline.seconds)); without it: \(replicas.lacking(position.seq))")
+    }
+
     private func wait(_ request: ControlRequest) async throws -> Int {
         let wanted = try PositionText(request.position ?? "")
         if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
@@ -94,6 +123,7 @@ extension PrimaryNode: ControlService {
         }
         let count = request.replicas ?? 1
         let seconds = request.waitSeconds
+        let deadline = Deadline(seconds: seconds)
         let replicas = replicas
         let outcome: Result<Int, NodeError> = await withCheckedContinuation { continuation in
             let once = Once(continuation)
@@ -108,7 +138,10 @@ extension PrimaryNode: ControlService {
                                 + Self.text(seconds: seconds))))
             }
         }
-        return try outcome.get()
+        let reached = try outcome.get()
+        try await waitDurable(
+            Position(epoch: wanted.epoch, seq: wanted.seq, chain: .zero), count: settings.syncReplicas, deadline)
+        return reached
     }
 
     /// As it was typed: `30 s`, `0.3 s`.
@@ -148,7 +181,7 @@ extension PrimaryNode: ControlService {
     }
 
     /// For a progress bar in the same process.
-    package func currentStatus() throws -> NodeStatus { try status() }
+    func currentStatus() throws -> NodeStatus { try status() }
 
     func status() throws -> NodeStatus {
         let end = logView.durableEnd
@@ -170,10 +203,17 @@ extension PrimaryNode: ControlService {
             log: NodeStatus.Log(firstSeq: logView.firstSeq, lastSeq: end.seq, bytes: logView.bytes), replicas: list,
             upstream: nil, appliedSeq: end.seq, durableSeq: end.seq, lagSegments: 0, lagSeconds: 0,
             objects: state.objectCount, contentBytes: state.contentBytes, progress: scanProgress, notes: notes,
-            pid: ProcessFacts.processID, path: settings.rootPath)
+            pid: ProcessFacts.processID, path: host.rootPath)
         status.watch = watch
         status.traffic = NodeStatus.Traffic(sumOf: list.compactMap(\.traffic))
         status.filter = filter.lines
+        let group = group()
+        status.group = NodeStatus.Group(
+            address: host.address?.description, primary: host.address?.description, promisedEpoch: file.promisedEpoch,
+            syncReplicas: group.syncReplicas,
+            members: group.members.map {
+                NodeStatus.Group.Member(name: $0.name, address: $0.address.isEmpty ? nil : $0.address)
+            })
         return status
     }
 
@@ -193,6 +233,7 @@ extension PrimaryNode: ControlService {
 
     private var stateName: String {
         if signal.isStalled || progress.doubt != nil { return "stalled" }
+        if isDrained.load(ordering: .relaxed) { return "drained" }
         return switch progress.phase {
         case .starting, .scanning: "scanning"
         case .watching: "streaming"
@@ -217,6 +258,7 @@ extension PrimaryNode: ControlService {
 
     private var notes: [String] {
         var notes = progress.doubt.map { [$0] } ?? []
+        if let degraded = replicas.degraded(needing: settings.syncReplicas) { notes.append(degraded) }
         notes += progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
         if let note = watch.note { notes.append(note) }
         let special = progress.skippedSpecial.load(ordering: .relaxed)

@@ -11,10 +11,7 @@ import WALSystem
 import WALWire
 
 package struct PrimarySettings: Sendable {
-    package var rootPath: String
-    package var statePath: String?
-    package var name: String?
-    package var listen: [Address] = []
+    /// Replicas to dial.
     package var to: [Address] = []
     package var compression = Compression.standard
     /// Log that a slow replica still needs is dropped beyond this.
@@ -28,12 +25,10 @@ package struct PrimarySettings: Sendable {
     package var isOnce = false
     /// A doubt about the tree ends the node, where nobody is there to resume it.
     package var endsInDoubt = false
-    /// As a person started it, for messages.
-    package var command = "walship"
+    /// So many replicas must have made a segment durable before a mark, a write or a wait is answered; 0 for none.
+    package var syncReplicas = 0
 
-    package init(rootPath: String) {
-        self.rootPath = rootPath
-    }
+    package init() {}
 }
 
 /// A primary: captures one tree into its log and ships the log to any number of replicas.
@@ -41,11 +36,13 @@ package struct PrimarySettings: Sendable {
 /// Started by ``run()`` and ended by a graceful shutdown, by what `--once` waits for, or by a log, catalog or root that is
 /// not usable any more. Threads: one captures; one event loop speaks to all replicas and clients; each replica that needs
 /// a listing or blocks has one more while it does, and so have verifications.
-package final class PrimaryNode: Service {
+package final class PrimaryNode: NodeRole {
     let settings: PrimarySettings
     let logger: Logger
-    let folder: StateFolder
-    let file: NodeFile
+    let host: NodeHost
+    let peers = PeerSet()
+    /// Of this time as a primary.
+    let epoch: UInt64
     let history: HistoryID
     let catalog: Catalog
     let logView: LogView
@@ -59,53 +56,27 @@ package final class PrimaryNode: Service {
     /// The last segment of the log that is known not to be what was written, and what is wrong with it.
     let damage = Mutex<(seq: UInt64, text: String)?>(nil)
     private let writer: Mutex<LogWriter?>
-    private let network = Network()
-    private let addresses = Mutex<[Address]>([])
     private let finished = Finish()
+    /// See ``drain()``.
+    let isDrained = Atomic<Bool>(false)
 
-    var root: Directory { folder.root }
-    package var epoch: UInt64 { file.epoch }
+    var folder: StateFolder { host.folder }
+    var root: Directory { host.folder.root }
+    var file: NodeFile { host.identity.value }
 
-    /// Takes the tree: checks everything, changes nothing when it throws. What was never a primary becomes one.
-    package init(_ settings: PrimarySettings, logger: Logger) throws {
+    init(_ settings: PrimarySettings, host: NodeHost, logger: Logger) throws {
         self.settings = settings
+        self.host = host
         self.logger = logger
-        var existing: NodeFile?
-        folder = try StateFolder(
-            rootPath: settings.rootPath, statePath: settings.statePath, command: settings.command
-        ) { _, found in
-            existing = found
-            switch found?.role {
-            case nil, .primary: break
-            case .replica:
-                throw NodeError(
-                    .failed,
-                    "\(settings.rootPath) is a replica; run walrecv for it, or remove its state folder to make it a "
-                        + "primary of a new history")
-            case .fenced:
-                throw NodeError(
-                    .failed, "\(settings.rootPath) is fenced: another primary was promoted; it can only rejoin")
-            }
+        let folder = host.folder
+        let before = host.identity.value
+        if let filter = settings.filter {
+            try host.identity.update { $0.filter = filter.lines }
+        } else if let rules = before.filter, !rules.isEmpty {
+            logger.notice("the filter of the history stays as it was: \(rules.count) rules; --no-filter takes it away")
         }
-        if var existing {
-            let before = existing
-            if let name = settings.name { existing.node = name }
-            if let filter = settings.filter { existing.filter = filter.lines }
-            if existing != before { try existing.save(to: folder.directory) }
-            file = existing
-            if settings.filter == nil, let rules = existing.filter, !rules.isEmpty {
-                logger.notice(
-                    "the filter of the history stays as it was: \(rules.count) rules; --no-filter takes it away")
-            }
-        } else {
-            let id = randomBytes(16).withUnsafeBytes { Digest(bytes: $0)! }
-            let name = try settings.name ?? ProcessFacts.hostName()
-            var made = NodeFile(node: name, role: .primary, history: HistoryID(id), epoch: 1)
-            made.filter = settings.filter?.lines
-            try made.save(to: folder.directory)
-            file = made
-        }
-        history = try file.historyID
+        epoch = before.epoch
+        history = try before.historyID
         catalog = try Catalog(path: folder.catalogPath, indexesBlocks: true)
         let (writer, report) = try LogWriter.open(
             directory: folder.log, quarantine: folder.quarantine, history: history,
@@ -120,13 +91,14 @@ package final class PrimaryNode: Service {
             try? folder.staging.unlink(entry.name)
         }
         try Self.catchUp(catalog, with: writer, logger)
+        if before.isAppointed == true, writer.end.epoch < epoch { try Self.beginEpoch(epoch, history, catalog, writer) }
         self.writer = Mutex(writer)
         replicas = try ReplicaRegistry(folder: folder.directory)
         mailbox = try CaptureMailbox()
     }
 
     /// The log is first and the catalog second, so after a crash the catalog may be behind. It is never ahead.
-    private static func catchUp(_ catalog: Catalog, with log: LogWriter, _ logger: Logger) throws {
+    static func catchUp(_ catalog: Catalog, with log: LogWriter, _ logger: Logger) throws {
         let state = try catalog.state()
         guard state.position.seq > 0 else {
             // No catalog, but a log: object numbers go on after the last, and the tree is found anew.
@@ -159,10 +131,52 @@ package final class PrimaryNode: Service {
         if count > 0 { logger.notice("replayed \(count) segments into the catalog") }
     }
 
-    package func hello() -> Hello {
-        Hello(
+    /// An empty segment: from here on what this primary has is more than any log without it, and no log that has it lacks
+    /// anything before it. Without it, a primary that had nothing to log yet would look as far as one of an epoch before.
+    private static func beginEpoch(
+        _ epoch: UInt64, _ history: HistoryID, _ catalog: Catalog, _ writer: LogWriter
+    ) throws {
+        let state = try catalog.state()
+        let context = SegmentContext(
+            history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),
+            treeDigest: state.treeDigest, lastObject: state.lastObject, flags: [])
+        try writer.append(Segment(ChangeWriter(), context: context, compression: .none))
+        try writer.sync()
+        try catalog.write(durably: true) { $0.state.position = writer.end }
+    }
+
+    func hello() -> Hello {
+        let file = file
+        return Hello(
             role: .sender, node: file.node, history: history, promisedEpoch: file.promisedEpoch,
-            position: logView.durableEnd)
+            position: logView.durableEnd, address: host.address?.description ?? "")
+    }
+
+    /// What replicas must know when this node is gone.
+    func group() -> Group {
+        // Also those that have not come to this primary yet: they may have what it has acknowledged under another.
+        var members = Dictionary((file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
+        for (name, entry) in replicas.entries { members[name] = entry.reachable }
+        members[""] = nil
+        return Group(
+            leader: host.address?.description ?? "", syncReplicas: UInt32(clamping: settings.syncReplicas),
+            members: members.sorted { $0.key < $1.key }.prefix(Limits.maxGroupMembers)
+                .map { Group.Member(name: $0.key, address: $0.value) })
+    }
+
+    /// The replica is none any more: no log is kept for it, and no promotion needs it. Should it come back, it is one again.
+    func forget(_ name: String) throws {
+        guard replicas.entries[name]?.owner == nil else {
+            throw NodeError(.failed, "replica '\(name)' is connected; stop it first")
+        }
+        let isMember = file.members?.contains { $0.name == name } ?? false
+        guard replicas.forget(name) || isMember else {
+            throw NodeError(.failed, "\(file.node) knows no replica '\(name)'")
+        }
+        try replicas.save()
+        try host.identity.update { $0.members?.removeAll { $0.name == name } }
+        signal.advance()
+        logger.notice("replica \(name) is forgotten")
     }
 
     /// A replica got something else than it should have. Where that is what the log holds, no replica can come over it by
@@ -213,23 +227,8 @@ package final class PrimaryNode: Service {
 
     // MARK: Running
 
-    /// Addresses that are listened on, with the ports that were taken.
-    package var listening: [Address] { addresses.withLock { $0 } }
-
-    package func run() async throws {
+    func run() async throws {
         do {
-            let control = try await network.listen(unixSocket: folder.controlSocketPath) { [self] in
-                AcceptRole(service: self, makePeer: nil)
-            }
-            var channels = [control]
-            for address in settings.listen {
-                let (channel, real) = try await network.listen(address) { [self] in
-                    AcceptRole(service: self, makePeer: { _ in SenderRole(node: self) })
-                }
-                channels.append(channel)
-                addresses.withLock { $0.append(real) }
-                logger.info("listening on \(real)")
-            }
             try startCapture()
             try await withGracefulShutdownHandler {
                 try await serve()
@@ -243,16 +242,22 @@ package final class PrimaryNode: Service {
                                 "stopped before every --to replica had applied the tree; start again to go on"))
                         : .success(()))
             }
-            await stop(channels)
+            await stop()
         } catch {
-            await stop([])
+            await stop()
             throw NodeError(error)
         }
     }
 
+    func makePeer(_ hello: Hello) -> any PeerRole {
+        guard hello.role == .sender else { return SenderRole(node: self) }
+        return RefuseRole(
+            Refusal(.busy, "\(file.node) is itself the primary of epoch \(epoch)"), epoch: file.promisedEpoch)
+    }
+
     private func serve() async throws {
         let dialers = settings.to.map { address in
-            Dialer(network: network, address: address, logger: logger) { [self] ended in
+            Dialer(network: host.network, address: address, logger: logger) { [self] ended in
                 SenderRole(node: self, ended: ended)
             }
         }
@@ -273,7 +278,9 @@ package final class PrimaryNode: Service {
                 }
             }
         }
+        let herald = Herald(node: self).start()
         defer {
+            herald.cancel()
             housekeeping.cancel()
             for dialer in dialers { dialer.stop() }
         }
@@ -309,6 +316,28 @@ package final class PrimaryNode: Service {
             mailbox.mark { continuation.resume(with: $0) }
         }
     }
+
+    /// Captures what there is and nothing after it, for whoever takes over; what is in the log is shipped on. Unless another
+    /// primary comes, it goes on by itself after a while.
+    func drain() async throws -> Position {
+        if !isDrained.load(ordering: .relaxed) {
+            _ = try await mark()
+            isDrained.store(true, ordering: .relaxed)
+            logger.notice("drained: nothing more is captured until another primary has taken over")
+            Task { [self] in
+                try await Task.sleep(for: .seconds(Self.drainSeconds))
+                guard !isOver, file.role == .primary else { return }
+                logger.notice("nobody has taken over: capturing again")
+                host.request(.appointed)
+            }
+        }
+        progress.isCancelled.store(true, ordering: .relaxed)
+        mailbox.stop()
+        await finished.waitForCapture()
+        return logView.durableEnd
+    }
+
+    private static let drainSeconds = 60
 
     private func startCapture() throws {
         finished.captureBegins()
@@ -374,7 +403,7 @@ package final class PrimaryNode: Service {
         if settings.endsInDoubt {
             throw NodeError(.failed, "\(doubt): \(doubt.remedy(accept: "start again with --accept-deletions"))")
         }
-        let text = "\(doubt): \(doubt.remedy(accept: "walctl resume \(settings.rootPath) --accept-deletions"))"
+        let text = "\(doubt): \(doubt.remedy(accept: "walctl resume \(host.rootPath) --accept-deletions"))"
         if progress.doubt != text { logger.error("\(text)") }
         progress.doubt = text
     }
@@ -398,7 +427,7 @@ package final class PrimaryNode: Service {
             settings.acceptsDeletions = acceptsDeletions
             settings.filter = try file.filterValue
             let capture = try Capture(
-                rootPath: self.settings.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
+                rootPath: host.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
                 settings: settings, deletions: deletions, mailbox: mailbox, progress: progress)
             try capture.run {
                 isReady = true
@@ -420,9 +449,7 @@ package final class PrimaryNode: Service {
         }
     }
 
-    private func stop(_ channels: [any Channel]) async {
-        // Clients and replicas first, so that none waits for an answer that cannot come.
-        for channel in channels { try? await channel.close() }
+    private func stop() async {
         signal.stopped.update { $0 = true }
         progress.isCancelled.store(true, ordering: .relaxed)
         mailbox.stop()
@@ -430,7 +457,7 @@ package final class PrimaryNode: Service {
         verifyProgress.isCancelled.store(true, ordering: .relaxed)
         await finished.waitForCapture()
         do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
-        await network.shutDown()
+        await peers.close()
         do { try catalog.close() } catch { logger.warning("\(error)") }
     }
 }

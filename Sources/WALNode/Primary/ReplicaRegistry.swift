@@ -22,6 +22,8 @@ final class ReplicaRegistry: Sendable {
 
     struct Entry: Sendable {
         var address: String
+        /// Where it says that others reach it; empty where nobody does.
+        var reachable = ""
         var state: String
         var sent: UInt64?
         var received: UInt64?
@@ -39,8 +41,14 @@ final class ReplicaRegistry: Sendable {
         var disk: Disk?
     }
 
+    /// What of a replica is waited for.
+    enum Mark: Sendable {
+        case durable, applied
+    }
+
     private struct Waiter: Sendable {
         var seq: UInt64
+        var mark: Mark
         var count: Int
         var isDialledOnly: Bool
         var done: @Sendable (Int) -> Void
@@ -57,6 +65,7 @@ final class ReplicaRegistry: Sendable {
         var durable: UInt64
         var applied: UInt64
         var address: String
+        var reachable: String?
     }
 
     private static let fileName = Name("slots.json")
@@ -71,7 +80,8 @@ final class ReplicaRegistry: Sendable {
             // A slot only delays pruning, so a damaged file costs a reconcile and is no reason not to start.
             for (name, slot) in (try? JSONDecoder().decode([String: Slot].self, from: Data(bytes))) ?? [:] {
                 loaded.entries[name] = Entry(
-                    address: slot.address, state: "disconnected", durable: slot.durable, applied: slot.applied)
+                    address: slot.address, reachable: slot.reachable ?? "", state: "disconnected",
+                    durable: slot.durable, applied: slot.applied)
             }
         } catch {
             if !error.isNotFound { throw error }
@@ -85,7 +95,10 @@ final class ReplicaRegistry: Sendable {
             guard state.isDirty else { return nil }
             state.isDirty = false
             return state.entries.compactMapValues { entry in
-                entry.durable.map { Slot(durable: $0, applied: entry.applied ?? 0, address: entry.address) }
+                entry.durable.map {
+                    Slot(
+                        durable: $0, applied: entry.applied ?? 0, address: entry.address, reachable: entry.reachable)
+                }
             }
         }
         guard let slots else { return }
@@ -107,6 +120,7 @@ final class ReplicaRegistry: Sendable {
             }
             var entry = state.entries[hello.node] ?? Entry(address: address, state: "connecting")
             entry.address = address
+            entry.reachable = hello.address
             entry.state = "connecting"
             entry.lastContact = now
             entry.owner = ObjectIdentifier(owner)
@@ -155,20 +169,24 @@ final class ReplicaRegistry: Sendable {
 
     private static func count(_ entries: [String: Entry], _ waiter: Waiter) -> Int {
         entries.values.count { entry in
-            (entry.applied ?? 0) >= waiter.seq && entry.state == "streaming"
-                && (entry.isDialled || !waiter.isDialledOnly)
+            guard entry.state == "streaming", entry.isDialled || !waiter.isDialledOnly else { return false }
+            return switch waiter.mark {
+            case .durable: (entry.durable ?? 0) >= waiter.seq
+            case .applied: (entry.applied ?? 0) >= waiter.seq
+            }
         }
     }
 
-    /// Calls `done` once when `count` replicas have applied `seq`, at once if they have. The number can be cancelled.
+    /// Calls `done` once when `count` replicas have applied `seq`, or made it durable, at once if they have. The number can be cancelled.
     /// Of replicas that dialled this node there may be any number; `isDialledOnly` leaves them out.
     func wait(
-        for seq: UInt64, count: Int, isDialledOnly: Bool = false, done: @escaping @Sendable (Int) -> Void
+        for seq: UInt64, _ mark: Mark = .applied, count: Int, isDialledOnly: Bool = false,
+        done: @escaping @Sendable (Int) -> Void
     ) -> UInt64 {
         let (id, met) = state.withLock { state in
             state.nextWaiter += 1
             let id = state.nextWaiter
-            state.waiters[id] = Waiter(seq: seq, count: count, isDialledOnly: isDialledOnly, done: done)
+            state.waiters[id] = Waiter(seq: seq, mark: mark, count: count, isDialledOnly: isDialledOnly, done: done)
             return (id, takeMet(&state))
         }
         for (done, count) in met { done(count) }
@@ -181,6 +199,31 @@ final class ReplicaRegistry: Sendable {
             guard let waiting = state.waiters.removeValue(forKey: waiter) else { return nil }
             return Self.count(state.entries, waiting)
         }
+    }
+
+    /// False when there is none of that name.
+    func forget(_ name: String) -> Bool {
+        state.withLock { state in
+            state.isDirty = true
+            return state.entries.removeValue(forKey: name) != nil
+        }
+    }
+
+    /// Names of those that have not made `seq` durable.
+    func lacking(_ seq: UInt64) -> String {
+        let names = state.withLock { $0.entries.filter { ($0.value.durable ?? 0) < seq }.keys.sorted() }
+        return names.isEmpty ? "no other replica is known" : names.joined(separator: ", ")
+    }
+
+    /// What a status says while fewer replicas than must are there; nil while there are enough.
+    func degraded(needing count: Int) -> String? {
+        let (connected, missing) = state.withLock { state in
+            let connected = state.entries.filter { $0.value.state == "streaming" }
+            return (connected.count, state.entries.keys.filter { connected[$0] == nil }.sorted())
+        }
+        guard connected < count else { return nil }
+        let names = missing.isEmpty ? "" : "; missing: \(missing.joined(separator: ", "))"
+        return "DEGRADED: \(connected) of \(count) replicas that must make changes durable are connected\(names)"
     }
 
     func slots() -> [UInt64] {

@@ -25,6 +25,7 @@ final class SenderRole: PeerRole {
     /// The last segment that the replica has.
     private var received: UInt64 = 0
     private var logger: Logger
+    private var toldGroup: Group?
     /// Called with the reason when the connection is over.
     private let ended: (@Sendable (String) -> Void)?
 
@@ -42,11 +43,13 @@ final class SenderRole: PeerRole {
 
     func opened(_ connection: Connection) {
         self.connection = connection
+        node.peers.add(connection)
         introduce()
     }
 
     func accepted(_ connection: Connection) {
         self.connection = connection
+        node.peers.add(connection)
         introduce()
     }
 
@@ -67,6 +70,8 @@ final class SenderRole: PeerRole {
                 perform(machine.refuse(Refusal(.busy, text)))
                 return
             }
+            // Before anything that this one acknowledges: the others must not take it for no member then.
+            node.signal.advance()
             logger[metadataKey: "replica"] = "\(hello.node)"
             received = hello.position.seq
         }
@@ -75,9 +80,10 @@ final class SenderRole: PeerRole {
             if refusal.code == .damaged || refusal.code == .malformed { node.checkLog(after: received) }
         }
         perform(
-            machine.received(message, now: Clock.monotonicNanoseconds()) { position in
+            machine.received(message, epoch: epoch, now: Clock.monotonicNanoseconds()) { position in
                 node.standing(of: position)
             })
+        tellGroup()
         pump()
     }
 
@@ -86,6 +92,7 @@ final class SenderRole: PeerRole {
     }
 
     func tick() {
+        tellGroup()
         perform(
             machine.tick(now: Clock.monotonicNanoseconds()) {
                 let end = node.logView.durableEnd
@@ -99,9 +106,19 @@ final class SenderRole: PeerRole {
         pump()
     }
 
+    /// Whenever it is another one than the replica knows.
+    private func tellGroup() {
+        guard let connection, machine.isOpen else { return }
+        let group = node.group()
+        guard group != toldGroup else { return }
+        toldGroup = group
+        connection.send(.group(group), epoch: node.epoch)
+    }
+
     func closed(reason: String?) {
         node.signal.remove(self)
         bulk?.stop()
+        if let connection { node.peers.remove(connection) }
         if let name = machine.peer?.node, let connection {
             node.replicas.disconnect(name, traffic: connection.traffic, owner: self)
             logger.info("replica disconnected: \(reason ?? "it closed the connection")")
@@ -124,7 +141,7 @@ final class SenderRole: PeerRole {
             case .answer(let requests): bulkSender()?.answer(requests)
             case .progress(let ack): progress(ack)
             case .deposed(let epoch):
-                logger.critical("a replica has promised epoch \(epoch): another primary was promoted")
+                node.host.request(.deposed(epoch: epoch, leader: nil))
             case .close(let reason): connection?.close(reason: reason)
             }
         }
@@ -172,7 +189,10 @@ final class SenderRole: PeerRole {
         logger.info("streaming after segment \(seq)")
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
         node.signal.listen(self) {
-            connection.eventLoop.execute { bound.value.pump() }
+            connection.eventLoop.execute {
+                bound.value.tellGroup()
+                bound.value.pump()
+            }
         }
     }
 

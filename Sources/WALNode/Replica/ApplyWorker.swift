@@ -57,7 +57,7 @@ final class ApplyWorker {
     /// A tree that another tool seeded.
     private func adopt() throws {
         node.update { $0.phase = .scanning }
-        logger.notice("adopting what is in \(node.settings.rootPath)")
+        logger.notice("adopting what is in \(node.host.rootPath)")
         try catalog.write { transaction in
             try transaction.removeEverything()
             try TreeIndex(progress: node.progress).fill(transaction, root: node.folder.root)
@@ -122,6 +122,9 @@ final class ApplyWorker {
                 case .session(let session): try sync(session)
                 case .segments: try applyBatch()
                 case .check(let request): check(request)
+                case .retire(let done):
+                    done(Result { try applier.retire() })
+                    return
                 case .pending: try fetchMissing()
                 }
                 node.recovered()
@@ -175,8 +178,14 @@ final class ApplyWorker {
             sets.append(try ChangeSet(try location.read()))
         }
         guard !sets.isEmpty else { return }
-        let link = node.link
-        let blocks = link.map { LinkBlocks(link: $0, isUnasked: false) { [node] in node.consume($0) } }
+        let blocks: (any BlockSource)? =
+            if let link = node.link {
+                LinkBlocks(link: link, isUnasked: false) { [node] in node.consume($0) }
+            } else if node.snapshot.isDraining {
+                NoBlocks()
+            } else {
+                nil
+            }
         try applier.apply(sets, blocks: blocks)
         try settle()
     }
@@ -334,11 +343,12 @@ final class ApplyWorker {
             }
         }
         let changes = try next.read { wanted in
-            if try catalog.state().position.seq == 0 {
+            let isForeign = try catalog.state().position.seq == 0
+            if try isForeign || catalog.read({ try $0.hasLocalObjects() }) {
                 try catalog.write { own in
                     // Of a tree that was taken over, what is not replicated stays where it is. What an earlier sync brought
                     // is the primary's, and goes with its other names.
-                    if !applier.isHidden { try own.forgetExcluded(by: try wanted.filter()) }
+                    if isForeign, !applier.isHidden { try own.forgetExcluded(by: try wanted.filter()) }
                     try own.renumber(by: try own.match(wanted))
                 }
             }

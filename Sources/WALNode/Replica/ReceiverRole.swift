@@ -41,6 +41,7 @@ final class ReceiverRole: PeerRole {
 
     private func begin(_ connection: Connection) {
         self.connection = connection
+        node.peers.add(connection)
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
         let link = Link(connection: connection, epoch: node.promisedEpoch) {
             connection.eventLoop.execute { bound.value.acknowledge() }
@@ -99,6 +100,7 @@ final class ReceiverRole: PeerRole {
 
     func closed(reason: String?) {
         let ended = ended
+        if let connection { node.peers.remove(connection) }
         let text = reason ?? "the primary closed the connection"
         guard let link else {
             ended?(text)
@@ -147,7 +149,9 @@ final class ReceiverRole: PeerRole {
                 }
             case .content: break
             case .heartbeat(let beat): node.heartbeat(beat)
+            case .group(let group): node.host.note(group)
             case .refused(let refusal):
+                node.upstream.redirected(to: refusal.address)
                 connection?.close(reason: node.refused(refusal))
             case .close(let reason): connection?.close(reason: refusalText ?? reason)
             }
@@ -158,12 +162,13 @@ final class ReceiverRole: PeerRole {
         guard let link, let connection else { return }
         if let epoch = machine?.epoch, epoch > node.promisedEpoch {
             do {
-                try node.promise(epoch: epoch)
+                try node.promise(atLeast: epoch)
             } catch {
                 connection.close(reason: "\(error)")
                 return
             }
         }
+        node.upstream.welcomed()
         guard welcome.way != .stream else {
             node.streaming(from: connection.peerAddress, sender)
             return

@@ -8,7 +8,7 @@ import WALSystem
 import WALWire
 
 /// What clients ask of a replica.
-extension ReplicaNode: ControlService {
+extension ReplicaNode {
     func hello() -> Hello { replicaHello() }
 
     func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
@@ -28,10 +28,10 @@ extension ReplicaNode: ControlService {
         case .status: response.status = try status()
         case .position: response.position = PositionStatus(snapshot.applied)
         case .mark:
-            throw NodeError(.failed, "\(settings.rootPath) is a replica; a mark is made on its primary")
+            throw NodeError(.failed, "\(host.rootPath) is a replica; a mark is made on its primary")
         case .resume:
             throw NodeError(
-                .failed, "\(settings.rootPath) is a replica; resume is for a primary whose tree was doubted")
+                .failed, "\(host.rootPath) is a replica; resume is for a primary whose tree was doubted")
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
@@ -39,6 +39,9 @@ extension ReplicaNode: ControlService {
             }
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
+        case .holds:
+            let asked = try PositionText(request.position ?? "")
+            response.isWhole = try logView.position(at: asked.seq)?.chain == asked.chain
         case .wait: try await wait(request)
         case .verify:
             response.verify = try await withCheckedThrowingContinuation { continuation in
@@ -47,6 +50,8 @@ extension ReplicaNode: ControlService {
                         continuation.resume(with: $0)
                     })
             }
+        case .drain, .forget: throw NodeError(.failed, "\(nodeFile.node) is a replica; ask its primary")
+        case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
         }
         return response
     }
@@ -69,7 +74,7 @@ extension ReplicaNode: ControlService {
     }
 
     /// For a progress bar in the same process.
-    package func currentStatus() throws -> NodeStatus { try status() }
+    func currentStatus() throws -> NodeStatus { try status() }
 
     func status() throws -> NodeStatus {
         let state = snapshot
@@ -86,9 +91,10 @@ extension ReplicaNode: ControlService {
             replicas: [], upstream: nil, appliedSeq: state.applied.seq, durableSeq: state.ack.durable,
             lagSegments: nil, lagSeconds: nil, objects: catalogState.objectCount,
             contentBytes: catalogState.contentBytes, progress: nil, notes: [], pid: ProcessFacts.processID,
-            path: settings.rootPath)
+            path: host.rootPath)
         status.filter = filter.lines
-        if let address = state.upstreamAddress ?? settings.from?.description {
+        status.group = NodeStatus.Group(file, address: host.address?.description)
+        if let address = state.upstreamAddress ?? upstream.current?.description {
             status.upstream = NodeStatus.Upstream(
                 address: address, state: state.link == nil ? "connecting" : state.phase.rawValue,
                 lastContactSeconds: contact)

@@ -11,21 +11,15 @@ import WALSystem
 import WALWire
 
 package struct ReplicaSettings: Sendable {
-    package var rootPath: String
-    package var statePath: String?
-    package var name: String?
-    package var from: Address?
-    package var listen: [Address] = []
+    /// Where to look for the primary, in this order, where the group does not say who it is. None where it dials this node.
+    package var from: [Address] = []
     /// Take over what is in the directory, as another tool left it.
     package var adopts = false
     /// Stop with success once this is applied.
     package var until: PositionText?
     package var retention = Retention(budgetBytes: 4 << 30, keepSeconds: 3600)
-    package var command = "walrecv"
 
-    package init(rootPath: String) {
-        self.rootPath = rootPath
-    }
+    package init() {}
 }
 
 /// A replica: makes a primary's segments durable, acknowledges them and applies them.
@@ -33,10 +27,12 @@ package struct ReplicaSettings: Sendable {
 /// Started by ``run()`` and ended by a graceful shutdown, by what `--until` waits for, or by a log or catalog that is not
 /// usable any more. A connection that is lost is made again for ever. Threads: one logs, one applies, one event loop
 /// speaks to the primary and to clients.
-package final class ReplicaNode: Service {
+package final class ReplicaNode: NodeRole {
     let settings: ReplicaSettings
     let logger: Logger
-    let folder: StateFolder
+    let host: NodeHost
+    let peers = PeerSet()
+    let upstream: UpstreamAddresses
     let unsetAttributes = UnsetAttributes()
     let written = WrittenBytes()
     /// What came of segments, entries and blocks, before compression.
@@ -45,41 +41,28 @@ package final class ReplicaNode: Service {
     let catalog: Catalog
     let logView: LogView
     package let progress = CaptureProgress()
-    private let file: Mutex<NodeFile>
     private let writer: Mutex<LogWriter?>
     private let state: Monitor<ReplicaState>
     private let partialBytes = Mutex<[UInt8]>([])
-    private let network = Network()
-    private let addresses = Mutex<[Address]>([])
     private let finished = Finish()
     private let workersLeft = Monitor<Int>(0)
     private let logWorker = Mutex<LogWorker?>(nil)
     private let untilWaiters = Mutex(UntilWaiters())
+    private let dialer = Mutex<Dialer?>(nil)
 
-    /// Takes the directory: checks everything, changes nothing when it throws.
-    package init(_ settings: ReplicaSettings, logger: Logger) throws {
+    var folder: StateFolder { host.folder }
+
+    init(_ settings: ReplicaSettings, host: NodeHost, logger: Logger) throws {
         self.settings = settings
+        self.host = host
         self.logger = logger
-        var existing: NodeFile?
-        folder = try StateFolder(
-            rootPath: settings.rootPath, statePath: settings.statePath, command: settings.command
-        ) { root, found in
-            existing = found
-            try Self.checkDirectory(root, found, settings)
-        }
-        if existing == nil || (settings.name != nil && settings.name != existing!.node) {
-            let name = try settings.name ?? existing?.node ?? Self.defaultName(of: folder.root)
-            var made = existing ?? NodeFile(node: name, role: .replica, history: nil, epoch: 0)
-            made.node = name
-            try made.save(to: folder.directory)
-            existing = made
-        }
-        file = Mutex(existing!)
+        let folder = host.folder
+        upstream = UpstreamAddresses(settings.from, host: host)
         catalog = try Catalog(path: folder.catalogPath)
         let known = try catalog.state()
         let position = known.position
         let (writer, report) = try LogWriter.open(
-            directory: folder.log, quarantine: folder.quarantine, history: try existing!.historyID,
+            directory: folder.log, quarantine: folder.quarantine, history: try host.identity.value.historyID,
             emptyAt: position, rollBytes: settings.retention.rollBytes)
         if report.cutBytes > 0 {
             logger.warning(
@@ -101,59 +84,10 @@ package final class ReplicaNode: Service {
         self.writer = Mutex(writer)
     }
 
-    /// Throws what would keep ``init(_:logger:)`` from taking the directory, and makes nothing.
-    static func check(_ settings: ReplicaSettings) throws {
-        try checkDirectory(
-            try StateFolder.openRoot(settings.rootPath),
-            try StateFolder.existingNode(rootPath: settings.rootPath, statePath: settings.statePath), settings)
-    }
-
-    /// The host and the directory, so that two replicas of one host do not share a slot.
-    private static func defaultName(of root: Directory) throws -> String {
-        let path = root.currentPath.map { PathText.escaped($0) } ?? ""
-        return String("\(try ProcessFacts.hostName()):\(path)".utf8.prefix(Limits.maxNodeNameBytes)) ?? "replica"
-    }
-
-    private static func checkDirectory(_ root: Directory, _ found: NodeFile?, _ settings: ReplicaSettings) throws {
-        switch found?.role {
-        case .primary, .fenced:
-            throw NodeError(
-                .failed, "\(settings.rootPath) is a primary; a directory cannot be a replica at the same time")
-        case .replica where found?.history != nil: return
-        case .replica, nil: break
-        }
-        let isEmpty = try root.entries().allSatisfy { $0.name == Name(".wal") }
-        guard isEmpty || settings.adopts else {
-            throw NodeError(
-                .failed,
-                "\(settings.rootPath) is not empty; give --adopt to make what is there a replica (files that the "
-                    + "primary does not have are then removed), or name an empty directory")
-        }
-    }
-
     // MARK: Running
 
-    package var listening: [Address] { addresses.withLock { $0 } }
-
-    package func run() async throws {
+    func run() async throws {
         do {
-            let control = try await network.listen(unixSocket: folder.controlSocketPath) { [self] in
-                AcceptRole(service: self, makePeer: nil)
-            }
-            var channels = [control]
-            for address in settings.listen {
-                let (channel, real) = try await network.listen(address) { [self] in
-                    AcceptRole(
-                        service: self,
-                        makePeer: { [self] hello in
-                            if hello.role == .sender { return ReceiverRole(node: self) }
-                            return RefuseRole(node: self)
-                        })
-                }
-                channels.append(channel)
-                addresses.withLock { $0.append(real) }
-                logger.info("listening on \(real)")
-            }
             try startWorkers()
             try await withGracefulShutdownHandler {
                 try await serve()
@@ -169,24 +103,32 @@ package final class ReplicaNode: Service {
                             ))
                 )
             }
-            await stop(channels)
+            await stop()
         } catch {
-            await stop([])
+            await stop()
             throw NodeError(error)
         }
+    }
+
+    func makePeer(_ hello: Hello) -> any PeerRole {
+        if hello.role == .sender, settings.from.isEmpty { return ReceiverRole(node: self) }
+        return RefuseRole(
+            Refusal(
+                .redirect, "\(nodeFile.node) is a replica; connect to its primary", address: nodeFile.leader ?? ""),
+            epoch: promisedEpoch)
     }
 
     private func serve() async throws {
         // The first hello tells where the replica stands, which is known when the apply thread has looked.
         await waitUntilPrepared()
-        let dialer = settings.from.map { address in
-            Dialer(network: network, address: address, logger: logger) { [self] ended in
-                // Of its own end a node speaks itself.
-                ReceiverRole(node: self, ended: { [self] in ended(isOver ? nil : $0) })
-            }
+        let dialer = Dialer(network: host.network, addresses: { [upstream] in upstream.next() }, logger: logger) {
+            [self] ended in
+            // Of its own end a node speaks itself.
+            ReceiverRole(node: self, ended: { [self] in ended(isOver ? nil : $0) })
         }
-        dialer?.start()
-        defer { dialer?.stop() }
+        self.dialer.withLock { $0 = dialer }
+        dialer.start()
+        defer { dialer.stop() }
         if let until = settings.until {
             Task { [self] in
                 if await waitApplied(until, seconds: nil) { finished.finish(.success(())) }
@@ -253,6 +195,7 @@ package final class ReplicaNode: Service {
                 case .session(let session):
                     session.link.connection.closeFromOutside(reason: "\(error)")
                     end(session)
+                case .retire(let done): done(.failure(NodeError(error)))
                 case .segments, .pending: break
                 }
             }
@@ -268,21 +211,21 @@ package final class ReplicaNode: Service {
         if left == 0 { finished.captureEnded(nil) }
     }
 
-    private func stop(_ channels: [any Channel]) async {
-        for channel in channels { try? await channel.close() }
+    private func stop() async {
         progress.isCancelled.store(true, ordering: .relaxed)
         dropLink("stopping")
-        let checks = state.withLock { state in
+        let (checks, retired) = state.withLock { state in
             state.isStopping = true
             defer { state.checks.removeAll() }
-            return state.checks
+            return (state.checks, state.retired.take())
         }
         state.signalAll()
+        retired?(.failure(NodeError(.failed, "the node is stopping")))
         for check in checks { check.done(.failure(NodeError(.failed, "the node is stopping"))) }
         // What has come is logged before the end; it was paid for.
         logWorker.withLock { $0 }?.queue.close()
         await finished.waitForCapture()
-        await network.shutDown()
+        await peers.close()
         do { try catalog.close() } catch { logger.warning("\(error)") }
     }
 
@@ -295,29 +238,22 @@ package final class ReplicaNode: Service {
 
     // MARK: Identity
 
-    package var promisedEpoch: UInt64 { file.withLock { $0.promisedEpoch } }
+    package var promisedEpoch: UInt64 { nodeFile.promisedEpoch }
     var epoch: UInt64 { promisedEpoch }
-    var nodeFile: NodeFile { file.withLock { $0 } }
+    var nodeFile: NodeFile { host.identity.value }
 
     /// Durable before anything of that epoch is accepted.
-    func promise(epoch: UInt64) throws {
-        try file.withLock { file in
+    func promise(atLeast epoch: UInt64) throws {
+        try host.identity.update { file in
             guard epoch > file.promisedEpoch else { return }
-            var next = file
-            next.promisedEpoch = epoch
-            next.epoch = epoch
-            try next.save(to: folder.directory)
-            file = next
+            file.promisedEpoch = epoch
+            file.epoch = epoch
         }
     }
 
     func adoptHistory(of sender: Hello) throws {
-        try file.withLock { file in
-            guard file.history == nil else { return }
-            var next = file
-            next.history = sender.history.description
-            try next.save(to: folder.directory)
-            file = next
+        try host.identity.update { file in
+            if file.history == nil { file.history = sender.history.description }
         }
     }
 
@@ -329,7 +265,8 @@ package final class ReplicaNode: Service {
         if state.needsSync { flags.insert(.needsSync) }
         return Hello(
             role: .receiver, flags: flags, node: file.node, history: (try? file.historyID) ?? .none,
-            promisedEpoch: file.promisedEpoch, position: state.received, partialBytes: UInt64(partial.count))
+            promisedEpoch: file.promisedEpoch, position: state.received, partialBytes: UInt64(partial.count),
+            address: host.address?.description ?? "")
     }
 
     var partial: [UInt8] {
@@ -342,7 +279,7 @@ package final class ReplicaNode: Service {
     /// False when there is one already.
     func attach(_ link: Link) -> Bool {
         state.withLock { state in
-            guard state.link == nil, !state.isStopping else { return false }
+            guard state.link == nil, !state.isStopping, !state.isDraining else { return false }
             state.link = link
             state.traffic.begin(link.connection.traffic)
             state.workedBytes = 0
@@ -378,6 +315,11 @@ package final class ReplicaNode: Service {
         link?.connection.closeFromOutside(reason: reason)
     }
 
+    /// Dials at once, where it waits before it dials again.
+    func hurry() {
+        dialer.withLock { $0 }?.hurry()
+    }
+
     func heard(_ address: String?) {
         state.withLock { state in
             state.lastContact = Clock.monotonicNanoseconds()
@@ -401,6 +343,7 @@ package final class ReplicaNode: Service {
                 state.problem = nil
             }
             state.primaryPosition = sender.position
+            state.primaryEpoch = sender.promisedEpoch
         }
         sendAck()
     }
@@ -410,6 +353,7 @@ package final class ReplicaNode: Service {
         update { state in
             state.session = session
             state.wasWelcomed = true
+            state.primaryEpoch = session.sender.promisedEpoch
             if !state.isHalted { state.phase = .syncing }
         }
     }
@@ -439,12 +383,13 @@ package final class ReplicaNode: Service {
             : refusal.text
         let isFirst = state.update { state in
             state.problem = text
-            if isAnotherHistory || refusal.code == .fenced { state.phase = .diverged }
+            // That the other is fenced says nothing of this one.
+            if isAnotherHistory { state.phase = .diverged }
             return !state.wasWelcomed
         }
         // Nobody waits by a script, either, for something that will not come.
         // A replica that has no history yet has nothing that could be another's.
-        if isAnotherHistory, settings.until != nil || (isFirst && settings.from != nil && nodeFile.history != nil) {
+        if isAnotherHistory, settings.until != nil || (isFirst && !settings.from.isEmpty && nodeFile.history != nil) {
             finished.finish(.failure(NodeError(.diverged, text)))
         }
         return text
@@ -544,6 +489,8 @@ package final class ReplicaNode: Service {
         case session(SyncSession)
         case segments
         case check(CheckRequest)
+        /// All is applied, and the node is about to have another role.
+        case retire(@Sendable (Result<Void, any Error>) -> Void)
         /// Files that lack blocks.
         case pending
     }
@@ -566,6 +513,7 @@ package final class ReplicaNode: Service {
                 if applies, !state.needsSync, !state.isEmpty, state.applyFrontier < log.durableEnd.seq {
                     return .segments
                 }
+                if let retired = state.retired.take() { return .retire(retired) }
                 return nil
             }
             if let work { return work }
@@ -629,36 +577,6 @@ package final class ReplicaNode: Service {
 extension ReplicaState {
     /// The catalog may be ahead of `applied` while a file lacks blocks.
     var applyFrontier: UInt64 { max(applied.seq, incompleteFrontier) }
-}
-
-/// Somebody who is neither a primary nor a client.
-private final class RefuseRole: PeerRole {
-    private let node: ReplicaNode
-    private var connection: Connection?
-
-    init(node: ReplicaNode) {
-        self.node = node
-    }
-
-    func accepted(_ connection: Connection) {
-        self.connection = connection
-    }
-
-    func opened(_ connection: Connection) {
-        self.connection = connection
-    }
-
-    func received(_ message: Message, epoch: UInt64) {
-        connection?.send(
-            .refuse(Refusal(.redirect, "this node is a replica; connect to its primary")), epoch: node.promisedEpoch)
-        connection?.close(reason: "not a primary")
-    }
-
-    func tick() {}
-
-    func closed(reason: String?) {
-        connection = nil
-    }
 }
 
 /// Who waits for a position to be applied.

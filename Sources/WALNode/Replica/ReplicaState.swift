@@ -44,9 +44,15 @@ struct ReplicaState: Sendable {
     /// Monotonic nanoseconds.
     var lastContact: UInt64?
     var primaryPosition: Position?
+    /// Of the primary that has welcomed this replica last.
+    var primaryEpoch: UInt64 = 0
     var primaryCaptureTime: Int64 = 0
     var problem: String?
     var isStopping = false
+    /// About to be a primary: no other is listened to, and what cannot be had any more is not waited for.
+    var isDraining = false
+    /// Called on the apply thread when all of the log is applied.
+    var retired: (@Sendable (Result<Void, any Error>) -> Void)?
     /// Work for the apply thread beside segments.
     var session: SyncSession?
     /// What a connection that was lost in the midst of a sync still has to do when that has ended.

@@ -23,10 +23,31 @@ package struct NodeFile: Codable, Hashable, Sendable {
     /// The rules of a primary's filter, as ``Filter/lines``; nil where none was ever given. The catalog has them, too, but a
     /// catalog may be lost, and what it kept from being replicated must not be replicated then.
     package var filter: [String]?
+    /// `HOST:PORT` of the primary as last heard; nil where none is known.
+    package var leader: String?
+    /// `HOST:PORT` of the primary that a promotion told this replica to follow.
+    package var upstream: String?
+    /// The replicas of the group, as the primary last told them.
+    package var members: [Member]?
+    /// See ``Group/syncReplicas``.
+    package var syncReplicas: UInt32?
+    /// The role is one that the node was given while it ran, by a promotion or what followed from one: whichever daemon is
+    /// started for the tree takes it up again.
+    package var isAppointed: Bool?
+    /// A rejoin was begun and is to be gone on with.
+    package var isRejoining: Bool?
+
+    package struct Member: Codable, Hashable, Sendable {
+        package var name: String
+        package var address: String
+    }
 
     private enum CodingKeys: String, CodingKey {
-        case format, node, role, history, epoch, filter
+        case format, node, role, history, epoch, filter, leader, upstream, members
         case promisedEpoch = "promised_epoch"
+        case syncReplicas = "sync_replicas"
+        case isAppointed = "appointed"
+        case isRejoining = "rejoining"
     }
 
     package init(node: String, role: Role, history: HistoryID?, epoch: UInt64) {
@@ -82,5 +103,18 @@ package struct NodeFile: Codable, Hashable, Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         try durableReplace(in: folder, Self.name, Array(try encoder.encode(self)) + [0x0A])
+    }
+}
+
+extension NodeStatus.Group {
+    /// As the node last heard; `address` is where others reach it.
+    init(_ file: NodeFile, address: String?) {
+        self.address = address
+        primary = file.leader
+        promisedEpoch = file.promisedEpoch
+        syncReplicas = file.syncReplicas ?? 0
+        members = (file.members ?? []).map {
+            NodeStatus.Group.Member(name: $0.name, address: $0.address.isEmpty ? nil : $0.address)
+        }
     }
 }

@@ -1,0 +1,40 @@
+import ArgumentParser
+import WALNode
+
+/// What a node is in its group, whichever role it has.
+package struct GroupOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Where others reach this node, if not where it listens: the group is told this.", valueName: "host:port"))
+    package var advertise: Address?
+
+    @Option(
+        name: .customLong("on-promote"),
+        help: ArgumentHelp(
+            "Run this when the node has become primary; words are split at spaces.", valueName: "command"))
+    package var onPromote: String?
+
+    @Option(
+        name: .customLong("on-fence"),
+        help: ArgumentHelp("Run this when another primary was promoted instead of this one.", valueName: "command"))
+    package var onFence: String?
+
+    package init() {}
+
+    package func apply(to settings: inout NodeSettings) throws {
+        try advertise?.requireDialable("--advertise")
+        settings.advertise = advertise
+        settings.onPromote = try Self.words(onPromote, "--on-promote")
+        settings.onFence = try Self.words(onFence, "--on-fence")
+    }
+
+    /// No shell is between, so none of its signs means anything.
+    private static func words(_ text: String?, _ option: String) throws -> [String] {
+        guard let text else { return [] }
+        let words = text.split(whereSeparator: { $0 == " " || $0 == "\t" }).map(String.init)
+        guard words.first?.hasPrefix("/") == true else {
+            throw NodeError(.usage, "\(option): '\(text)' does not begin with the absolute path of a program")
+        }
+        return words
+    }
+}

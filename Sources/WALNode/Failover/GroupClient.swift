@@ -1,0 +1,74 @@
+import WALFormat
+
+/// Asks nodes of a group by address, and does not wait long for one that is not there.
+struct GroupClient: Sendable {
+    /// What a node has said of itself, and where it was asked.
+    struct Seen: Sendable {
+        var address: Address
+        var status: NodeStatus
+    }
+
+    /// Nodes that did not answer, and why.
+    struct Missing: Sendable {
+        var address: Address
+        var why: NodeError
+    }
+
+    /// All at once.
+    static func look(at addresses: [Address], seconds: Double = 3) async -> (seen: [Seen], missing: [Missing]) {
+        await withTaskGroup(of: (Int, Result<NodeStatus, NodeError>).self) { group in
+            for (index, address) in addresses.enumerated() {
+                group.addTask {
+                    do {
+                        let response = try await ask(address, ControlRequest(.status), seconds: seconds)
+                        guard let status = response.status else { throw NodeError(.failed, "\(address) has no status") }
+                        return (index, .success(status))
+                    } catch {
+                        return (index, .failure(NodeError(error)))
+                    }
+                }
+            }
+            var answers = [Result<NodeStatus, NodeError>?](repeating: nil, count: addresses.count)
+            for await (index, answer) in group { answers[index] = answer }
+            var seen: [Seen] = []
+            var missing: [Missing] = []
+            for (address, answer) in zip(addresses, answers) {
+                switch answer {
+                case .success(let status): seen.append(Seen(address: address, status: status))
+                case .failure(let error): missing.append(Missing(address: address, why: error))
+                case nil: break
+                }
+            }
+            return (seen, missing)
+        }
+    }
+
+    /// One question and its answer; an error after `seconds`.
+    static func ask(
+        _ address: Address, _ request: ControlRequest, seconds: Double = 30
+    ) async throws -> ControlResponse {
+        try await withThrowingTaskGroup(of: ControlResponse.self) { group in
+            group.addTask {
+                let client = try await ControlClient(address)
+                return try await withTaskCancellationHandler {
+                    do {
+                        let response = try await client.ask(request)
+                        await client.close()
+                        return response
+                    } catch {
+                        await client.close()
+                        throw error
+                    }
+                } onCancel: {
+                    Task { await client.close() }
+                }
+            }
+            group.addTask {
+                try await Task.sleep(for: .seconds(seconds))
+                throw NodeError(.failed, "\(address) has not answered within \(PrimaryNode.text(seconds: seconds))")
+            }
+            defer { group.cancelAll() }
+            return try await group.next()!
+        }
+    }
+}

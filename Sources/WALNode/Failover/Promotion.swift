@@ -1,0 +1,255 @@
+import WALFormat
+import WALSystem
+
+/// Makes a replica the primary, from outside: whoever runs `walctl promote` may be killed at any point, and the same
+/// command again finishes it.
+///
+/// 1. Look: who is there, how far each is. What makes the promotion unsafe is found here, before anything has changed.
+/// 2. A primary that still answers is fenced, so that nothing more is acknowledged that the new one may lack.
+/// 3. Promises: every replica that answers hears of no lower epoch from now on, and says what is durable there.
+/// 4. The furthest of the candidates is promoted: it applies all that is durable, and begins the epoch.
+/// 5. The others are told to follow; who cannot be told hears it from the new primary.
+///
+/// How many must promise: of N replicas, with A of them needed for a write to be acknowledged, any N - A + 1 have among
+/// them one that holds it; and more than half, so that no two epochs of one number can begin.
+package struct Promotion {
+    package struct Outcome: Codable, Sendable {
+        package var node: String
+        package var address: String
+        package var epoch: UInt64
+        package var position: String
+        /// Replicas that follow, and those that could not be told yet.
+        package var followers: [String]
+        package var missing: [String]
+        /// What `--force` may have lost.
+        package var warnings: [String]
+    }
+
+    /// The node to ask first, and to promote unless there are candidates.
+    package var target: Address
+    package var candidates: [Address] = []
+    package var isForced = false
+    package var timeoutSeconds: Double = 60
+    /// For a person who watches.
+    package var say: @Sendable (String) -> Void = { _ in }
+
+    package init(target: Address) {
+        self.target = target
+    }
+
+    /// A replica that takes part.
+    private struct Voter {
+        var seen: GroupClient.Seen
+        var position: PositionStatus
+        var isWhole: Bool
+        var name: String { seen.status.node }
+    }
+
+    package func run() async throws -> Outcome {
+        let status = try await GroupClient.ask(target, ControlRequest(.status), seconds: 10)
+        guard let first = status.status else { throw NodeError(.failed, "\(target) has no status") }
+        if first.role == "primary" { return try await finish(first) }
+        guard let history = first.history else {
+            throw NodeError(.failed, "\(first.node) belongs to no history yet; it has nothing to lead with")
+        }
+        let members = first.group?.members ?? []
+        var addresses = [target] + candidates
+        for text in members.compactMap(\.address) + [first.group?.primary].compactMap({ $0 }) {
+            if let address = try? Address(text), !addresses.contains(address) { addresses.append(address) }
+        }
+        var (seen, missing) = await GroupClient.look(at: addresses)
+        seen = Self.unique(seen).filter { $0.status.history == history }
+        let voters = seen.filter { $0.status.role == "replica" }
+        let leaders = seen.filter { $0.status.role == "primary" }
+        if let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),
+            leader.status.epoch > (first.group?.promisedEpoch ?? first.epoch)
+        {
+            throw NodeError(
+                .failed,
+                "\(leader.status.node) at \(leader.address) was promoted at epoch \(leader.status.epoch) already")
+        }
+        let allowed = candidates.isEmpty ? [target] : candidates
+        guard candidates.isEmpty || candidates.allSatisfy({ wanted in voters.contains { $0.address == wanted } }) else {
+            let absent = candidates.filter { wanted in !voters.contains { $0.address == wanted } }
+            throw NodeError(
+                .failed, "\(absent.map(\.description).joined(separator: ", ")): no replica of this group answers there")
+        }
+        // Everybody counts who may have acknowledged something: who is not there has a name, if not an address.
+        let names = Set(members.map(\.name)).union(voters.map(\.status.node))
+        let count = names.count
+        let acknowledged = max(1, Int(first.group?.syncReplicas ?? 0))
+        let needed = max(count - min(acknowledged, count) + 1, count / 2 + 1)
+        var warnings: [String] = []
+        let able = voters.filter { Self.isWhole($0.status) }
+        if able.count < needed {
+            let lacking = names.subtracting(able.map(\.status.node)).sorted().map { name in
+                let address = members.first { $0.name == name }?.address
+                let why = missing.first { $0.address.description == address }.map { ": \($0.why)" } ?? ""
+                return "\(name)\(why)"
+            }
+            let text =
+                "\(able.count) of \(count) replicas can promise and \(needed) must, for what was acknowledged to be safe; "
+                + "missing: \(lacking.joined(separator: "; "))"
+            guard isForced else {
+                throw NodeError(
+                    .notMet, "\(text). Bring one back, or give --force: what only they have is then lost to the group")
+            }
+            warnings.append(text)
+        }
+        try check(able, allowed, &warnings)
+        for leader in leaders {
+            say("fencing \(leader.status.node) at \(leader.address)")
+        }
+        let epoch = 1 + (seen.map { max($0.status.epoch, $0.status.group?.promisedEpoch ?? 0) }.max() ?? first.epoch)
+        for leader in leaders {
+            var fence = Self.request(.fence, epoch, history)
+            fence.address = nil
+            do {
+                _ = try await GroupClient.ask(leader.address, fence, seconds: 10)
+            } catch {
+                warnings.append("\(leader.status.node) is not fenced: \(error)")
+            }
+        }
+        var promised: [Voter] = []
+        for voter in voters {
+            do {
+                let answer = try await GroupClient.ask(
+                    voter.address, Self.request(.promise, epoch, history), seconds: timeoutSeconds)
+                guard let position = answer.position else { throw NodeError(.failed, "no position") }
+                promised.append(Voter(seen: voter, position: position, isWhole: answer.isWhole ?? false))
+                say("\(voter.status.node) promises epoch \(epoch); it is at \(position.epoch):\(position.seq)")
+            } catch {
+                missing.append(GroupClient.Missing(address: voter.address, why: NodeError(error)))
+            }
+        }
+        let whole = promised.filter(\.isWhole)
+        guard whole.count >= needed || isForced else {
+            throw NodeError(
+                .notMet,
+                "\(whole.count) of \(count) replicas have promised epoch \(epoch) and \(needed) must; run it again, or give "
+                    + "--force: what only the others have is then lost to the group")
+        }
+        guard let best = Self.furthest(whole.filter { allowed.contains($0.seen.address) }, preferring: target) else {
+            throw NodeError(.failed, "no candidate has promised epoch \(epoch) and is whole; run it again")
+        }
+        if let ahead = Self.furthest(whole, preferring: best.seen.address), Self.isBefore(best, ahead), !isForced {
+            throw NodeError(
+                .notMet,
+                "\(ahead.name) has become the furthest, at \(ahead.position.epoch):\(ahead.position.seq); promote that one"
+            )
+        }
+        say("promoting \(best.name) at \(best.seen.address)")
+        _ = try await GroupClient.ask(
+            best.seen.address, Self.request(.promote, epoch, history), seconds: timeoutSeconds)
+        let status2 = try await waitUntilPrimary(best.seen.address, epoch)
+        var outcome = try await tell(
+            status2, at: best.seen.address, others: promised.map(\.seen) + leaders)
+        outcome.missing += missing.map { "\($0.address): \($0.why)" }
+        outcome.warnings = warnings
+        return outcome
+    }
+
+    /// What is known before anything has changed must not stand against it.
+    private func check(
+        _ able: [GroupClient.Seen], _ allowed: [Address], _ warnings: inout [String]
+    ) throws {
+        guard let best = able.filter({ allowed.contains($0.address) }).max(by: Self.isBehind) else {
+            throw NodeError(
+                .failed,
+                "\(allowed.map(\.description).joined(separator: ", ")): not a replica that is whole; walctl status says why"
+            )
+        }
+        guard let ahead = able.max(by: Self.isBehind), Self.isBehind(best, ahead) else { return }
+        let lost = (ahead.status.durableSeq ?? 0) - min(best.status.durableSeq ?? 0, ahead.status.durableSeq ?? 0)
+        let text =
+            "\(ahead.status.node) at \(ahead.address) is \(lost) segments ahead of \(best.status.node): it has "
+            + "\(ahead.status.durableSeq ?? 0), this one \(best.status.durableSeq ?? 0)"
+        guard isForced else {
+            throw NodeError(.notMet, "\(text). Promote that one, or give --force to lose them")
+        }
+        warnings.append(text)
+    }
+
+    /// A promotion that was interrupted after the epoch had begun.
+    private func finish(_ first: NodeStatus) async throws -> Outcome {
+        say("\(first.node) is the primary of epoch \(first.epoch) already")
+        var addresses: [Address] = []
+        for text in (first.group?.members ?? []).compactMap(\.address) + candidates.map(\.description) {
+            if let address = try? Address(text), address != target, !addresses.contains(address) {
+                addresses.append(address)
+            }
+        }
+        let (seen, missing) = await GroupClient.look(at: addresses)
+        var outcome = try await tell(first, at: target, others: Self.unique(seen))
+        outcome.missing += missing.map { "\($0.address): \($0.why)" }
+        return outcome
+    }
+
+    private func waitUntilPrimary(_ address: Address, _ epoch: UInt64) async throws -> NodeStatus {
+        let deadline = Clock.monotonicNanoseconds() + UInt64(timeoutSeconds * 1e9)
+        while true {
+            if let status = try? await GroupClient.ask(address, ControlRequest(.status), seconds: 5).status,
+                status.role == "primary", status.epoch >= epoch
+            {
+                return status
+            }
+            guard Clock.monotonicNanoseconds() < deadline else {
+                throw NodeError(
+                    .notMet, "\(address) was promoted and does not lead yet; walctl status \(address) says why")
+            }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+
+    /// Who is told follows at once; who is not follows when the primary has found it.
+    private func tell(
+        _ primary: NodeStatus, at address: Address, others: [GroupClient.Seen]
+    ) async throws -> Outcome {
+        var outcome = Outcome(
+            node: primary.node, address: primary.group?.address ?? address.description, epoch: primary.epoch,
+            position: primary.position.text, followers: [], missing: [], warnings: [])
+        for other in others where other.status.node != primary.node {
+            var request = Self.request(.follow, primary.epoch, primary.history)
+            request.address = outcome.address
+            if other.status.role != "replica" { request.verb = .fence }
+            do {
+                _ = try await GroupClient.ask(other.address, request, seconds: 10)
+                if request.verb == .follow { outcome.followers.append(other.status.node) }
+            } catch {
+                outcome.missing.append("\(other.status.node): \(error)")
+            }
+        }
+        return outcome
+    }
+
+    private static func request(_ verb: ControlRequest.Verb, _ epoch: UInt64, _ history: String?) -> ControlRequest {
+        var request = ControlRequest(verb)
+        request.epoch = epoch
+        request.history = history
+        return request
+    }
+
+    /// One node may be known by several addresses.
+    private static func unique(_ seen: [GroupClient.Seen]) -> [GroupClient.Seen] {
+        var names: Set<String> = []
+        return seen.filter { names.insert("\($0.status.role) \($0.status.node)").inserted }
+    }
+
+    private static func isWhole(_ status: NodeStatus) -> Bool {
+        status.state == "streaming" || status.state == "connecting" || status.state == "stalled"
+    }
+
+    private static func isBehind(_ a: GroupClient.Seen, _ b: GroupClient.Seen) -> Bool {
+        (a.status.durableSeq ?? 0) < (b.status.durableSeq ?? 0)
+    }
+
+    /// The later epoch is the newer past, however long the other is.
+    private static func isBefore(_ a: Voter, _ b: Voter) -> Bool {
+        (a.position.epoch, a.position.seq) < (b.position.epoch, b.position.seq)
+    }
+
+    private static func furthest(_ voters: [Voter], preferring address: Address) -> Voter? {
+        guard let best = voters.max(by: isBefore) else { return nil }
+        return voters.first { $0.seen.address == address && !isBefore($0, best) } ?? best
+    }
+}

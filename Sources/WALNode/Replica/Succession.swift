@@ -1,0 +1,92 @@
+import Logging
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// What a replica does when primaries change: promises, follows, and gets ready to lead.
+extension ReplicaNode {
+    struct Promise: Sendable {
+        /// The end of what is durable here. No segment of a lower epoch is added to it any more.
+        var position: Position
+        /// The tree is at a position of the history, or will be when the log is applied: this replica can lead.
+        var isWhole: Bool
+    }
+
+    /// Hears of no primary of a lower epoch from now on, and says what it has of them.
+    ///
+    /// An epoch is promised once: two who want to promote at the same time must not both have it.
+    func promise(epoch: UInt64) async throws -> Promise {
+        let file = nodeFile
+        try host.identity.update { file in
+            guard epoch > file.promisedEpoch else {
+                throw NodeError(
+                    .notMet, "\(file.node) has promised epoch \(file.promisedEpoch) already, so not \(epoch); try again"
+                )
+            }
+            file.promisedEpoch = epoch
+        }
+        logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
+        // What came under the old epoch is logged, so that the position tells all of it.
+        await leaveLink("a higher epoch was promised")
+        let state = snapshot
+        return Promise(
+            position: state.ack.durable == state.durable.seq
+                ? state.durable : (try logView.position(at: state.ack.durable)) ?? state.applied,
+            isWhole: state.isWhole)
+    }
+
+    /// Listens to the primary at `text` from now on, at no lower epoch.
+    func follow(_ text: String, epoch: UInt64) async throws {
+        let address = try Address(text)
+        guard epoch >= nodeFile.promisedEpoch else {
+            throw NodeError(
+                .failed, "\(nodeFile.node) has promised epoch \(nodeFile.promisedEpoch) and follows nobody of \(epoch)")
+        }
+        let before = nodeFile
+        // Told again by somebody who does not know that it was told.
+        if before.promisedEpoch == epoch, before.upstream == text, snapshot.primaryEpoch == epoch, link != nil {
+            return
+        }
+        try host.identity.update { file in
+            file.promisedEpoch = epoch
+            file.upstream = text
+            file.leader = text
+        }
+        logger.notice("following \(text)", metadata: ["epoch": "\(epoch)"])
+        upstream.appoint(address)
+        await leaveLink("another primary is followed")
+        hurry()
+    }
+
+    /// Applies all that is durable, and stops being a replica: returns where it then stands. Throws, and goes on as before,
+    /// when that is not possible now.
+    func drain() async throws -> Position {
+        guard snapshot.isWhole else {
+            throw NodeError(.failed, "\(nodeFile.node) is not whole: it must finish its sync first")
+        }
+        update { $0.isDraining = true }
+        do {
+            await leaveLink("about to lead")
+            try await withCheckedThrowingContinuation { continuation in
+                update { $0.retired = { continuation.resume(with: $0) } }
+            }
+        } catch {
+            update { $0.isDraining = false }
+            throw error
+        }
+        return logView.durableEnd
+    }
+
+    /// Ends the connection to the primary; returns when all that came over it is in the log. The next one may stand by then.
+    private func leaveLink(_ reason: String) async {
+        guard let left = link else { return }
+        dropLink(reason)
+        while link === left, !isOver { try? await Task.sleep(for: .milliseconds(2)) }
+    }
+}
+
+extension ReplicaState {
+    /// Its log and tree can be gone on from.
+    var isWhole: Bool { !isEmpty && !needsSync && !isHalted && session == nil && phase != .diverged }
+}

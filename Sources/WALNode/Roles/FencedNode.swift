@@ -1,0 +1,123 @@
+import Logging
+import ServiceLifecycle
+import Synchronization
+import WALCapture
+import WALFormat
+import WALSystem
+import WALWire
+
+/// A primary after another was promoted: captures nothing, ships nothing, and says who leads. It keeps the tree and the
+/// log as they are until an operator has it rejoin.
+///
+/// Ended by a graceful shutdown, or by a rejoin that is done: then the next role is a replica.
+final class FencedNode: NodeRole {
+    let host: NodeHost
+    private let logger: Logger
+    private let finished = Finish()
+    private let stopping = Monitor(false)
+    private let progress = CaptureProgress()
+
+    init(host: NodeHost, logger: Logger) {
+        self.host = host
+        self.logger = logger
+    }
+
+    var isOver: Bool { finished.isOver }
+    var epoch: UInt64 { host.identity.value.promisedEpoch }
+
+    func run() async throws {
+        if host.identity.value.isRejoining == true {
+            finished.captureBegins()
+            _ = try WorkerThread.start(name: "rejoin", stackBytes: 16 << 20) { [self] in rejoin() }
+        } else {
+            logger.critical("fenced: \(text)")
+        }
+        await withGracefulShutdownHandler {
+            try? await finished.wait()
+        } onGracefulShutdown: { [self] in
+            finished.finish(.success(()))
+        }
+        progress.isCancelled.store(true, ordering: .relaxed)
+        stopping.update { $0 = true }
+        await finished.waitForCapture()
+    }
+
+    func shutDown() {
+        finished.finish(.success(()))
+    }
+
+    private var text: String {
+        let file = host.identity.value
+        let who = file.leader.map { "the primary is \($0)" } ?? "the primary is not known"
+        return
+            "another primary was promoted at epoch \(file.promisedEpoch); \(who); walctl rejoin \(host.rootPath) makes "
+            + "this one a replica"
+    }
+
+    func makePeer(_ hello: Hello) -> any PeerRole {
+        RefuseRole(
+            Refusal(.redirect, "\(host.identity.value.node) is fenced", address: host.identity.value.leader ?? ""),
+            epoch: epoch)
+    }
+
+    func hello() -> Hello {
+        let file = host.identity.value
+        return Hello(
+            role: .receiver, node: file.node, history: (try? file.historyID) ?? .none,
+            promisedEpoch: file.promisedEpoch,
+            position: .start, address: host.address?.description ?? "")
+    }
+
+    // MARK: Rejoin
+
+    /// Tried again until it is done: the new primary may not be reached, and the disk may be full.
+    private func rejoin() {
+        var last = ""
+        while true {
+            do {
+                try Rejoin(host: host, progress: progress, logger: logger).run()
+                host.request(.appointed)
+                break
+            } catch CaptureError.stopped {
+                break
+            } catch {
+                let text = "\(NodeError(error))"
+                if text != last { logger.error("rejoin: \(text); trying again") }
+                last = text
+                progress.doubt = text
+                if stopping.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true { break }
+            }
+        }
+        finished.captureEnded(nil)
+    }
+
+    // MARK: Clients
+
+    func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
+        do {
+            answer(try respond(to: request))
+        } catch {
+            answer(ControlResponse(error: error))
+        }
+    }
+
+    private func respond(to request: ControlRequest) throws -> ControlResponse {
+        var response = ControlResponse()
+        switch request.verb {
+        case .status: response.status = try currentStatus()
+        case .position: response.position = try currentStatus().position
+        default: throw NodeError(.failed, "\(host.identity.value.node) is fenced: \(text)")
+        }
+        return response
+    }
+
+    func currentStatus() throws -> NodeStatus {
+        var status = try OfflineStatus.read(
+            host.folder.directory, folderPath: host.folder.path, treePath: host.rootPath)
+        status.state = host.identity.value.isRejoining == true ? "rejoining" : "fenced"
+        status.group = NodeStatus.Group(host.identity.value, address: host.address?.description)
+        status.pid = ProcessFacts.processID
+        status.notes = [progress.doubt, text].compactMap { $0 }
+        return status
+    }
+}

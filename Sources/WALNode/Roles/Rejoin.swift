@@ -1,0 +1,183 @@
+import Logging
+import Synchronization
+import WALApply
+import WALCapture
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// Makes a node whose end is not on the primary's history one that can be a replica again, and loses nothing of what it
+/// alone has.
+///
+/// 1. What was changed in a fenced primary's tree since it was fenced is captured into its own log, as ever.
+/// 2. The fork is found: the last position that is on both logs.
+/// 3. The segments after it, and every file and symlink that they or the capture touched, are copied to
+///    `quarantine/EPOCH-SEQ/`, named for the fork, with a list for a person.
+/// 4. The catalog is marked as one that must reconcile, objects that were numbered after the fork get numbers of their
+///    own, and the node becomes a replica. What is left is what any replica does that the log cannot bring forward.
+///
+/// Each step can be done again, so a crash anywhere is a restart of the whole; the tree is not written to before the
+/// replica reconciles it.
+struct Rejoin {
+    let host: NodeHost
+    let progress: CaptureProgress
+    let logger: Logger
+
+    func run() throws {
+        let file = host.identity.value
+        guard let leader = file.leader.flatMap({ try? Address($0) }) else {
+            throw NodeError(.noPrimary, "no primary is known to rejoin")
+        }
+        let history = try file.historyID
+        let catalog = try Catalog(path: host.folder.catalogPath, indexesBlocks: true)
+        defer { try? catalog.close() }
+        let (writer, _) = try LogWriter.open(
+            directory: host.folder.log, quarantine: host.folder.quarantine, history: history,
+            emptyAt: try catalog.state().position)
+        // Of one that is to reconcile anyhow, an earlier attempt has kept what there was.
+        if try !catalog.state().mustReconcile {
+            try recapture(catalog, writer, history, epoch: writer.end.epoch)
+        }
+        let fork = try findFork(writer.view, leader)
+        let own = writer.end
+        let isForked = own.seq > fork.seq
+        if isForked {
+            let folder = try keep(after: fork, writer.view, catalog)
+            let what = "segments \(fork.seq + 1) to \(own.seq) are on no other node"
+            logger.warning("\(what); they and what they touched are kept in quarantine/\(folder)")
+        }
+        let lastShared = try writer.view.header(at: fork.seq)?.lastObject ?? .root
+        if try isForked || !writer.view.holds(catalog.state().position) {
+            try catalog.write(durably: true) { transaction in
+                try transaction.forgetPending()
+                try transaction.makeLocal(above: lastShared)
+                transaction.state.mustReconcile = true
+                transaction.state.isComplete = false
+            }
+        }
+        try host.identity.update { file in
+            file.role = .replica
+            file.isRejoining = nil
+            file.upstream = leader.description
+        }
+        logger.notice("rejoining \(leader) as a replica; the fork is at \(fork.short)")
+    }
+
+    /// Looks at the whole tree once.
+    private func recapture(
+        _ catalog: Catalog, _ writer: LogWriter, _ history: HistoryID, epoch: UInt64
+    ) throws {
+        try PrimaryNode.catchUp(catalog, with: writer, logger)
+        let signal = LogSignal()
+        let sink = LogSink(
+            writer: writer, history: history, epoch: max(epoch, 1), compression: .standard,
+            retention: Retention(budgetBytes: .max, keepSeconds: .max),
+            replicas: try ReplicaRegistry(folder: host.folder.directory), signal: signal, logger: logger)
+        var settings = CaptureSettings()
+        settings.acceptsDeletions = true
+        settings.settleNanoseconds = 0
+        settings.filter = try host.identity.value.filterValue
+        let mailbox = try CaptureMailbox()
+        let capture = try Capture(
+            rootPath: host.rootPath, root: host.folder.root, state: host.folder.directory, catalog: catalog, sink: sink,
+            settings: settings, deletions: DeletionGuard(.standard), mailbox: mailbox, progress: progress)
+        // Asked before it runs: it is done after the first scan.
+        mailbox.stop()
+        try capture.run {}
+        if progress.isCancelled.load(ordering: .relaxed) { throw CaptureError.stopped }
+    }
+
+    // MARK: The fork
+
+    /// The last position that both logs have. Positions up to it are common, and none after it, so it is searched by halves.
+    private func findFork(_ log: LogView, _ leader: Address) throws -> Position {
+        let client = BlockingClient(leader)
+        defer { client.close() }
+        guard let status = try client.ask(ControlRequest(.status)).status, status.role == "primary" else {
+            throw NodeError(.noPrimary, "\(leader) is not a primary")
+        }
+        guard status.history == host.identity.value.history else {
+            throw NodeError(.diverged, "\(leader) has history \(status.history ?? "none"), this node another")
+        }
+        func isShared(_ seq: UInt64) throws -> Bool {
+            guard let own = try log.position(at: seq) else { return false }
+            var request = ControlRequest(.holds)
+            request.position = own.description
+            return try client.ask(request).isWhole ?? false
+        }
+        // Below the first segment that either still has, nothing can be compared.
+        var low = max(log.base.seq, status.log.firstSeq > 0 ? status.log.firstSeq - 1 : 0)
+        var high = min(log.durableEnd.seq, status.log.lastSeq)
+        guard low <= high, try isShared(low) else {
+            // All that the log has counts as this node's own: more is kept than must be, never less.
+            logger.warning("the logs have nothing in common any more; all of this node's log is kept")
+            return log.base
+        }
+        while low < high {
+            let middle = low + (high - low + 1) / 2
+            if try isShared(middle) { low = middle } else { high = middle - 1 }
+        }
+        return try log.position(at: low) ?? log.base
+    }
+
+    // MARK: What is kept
+
+    /// Returns the name of the folder.
+    private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog) throws -> String {
+        let text = "\(fork.epoch)-\(fork.seq)"
+        let name = Name(trusted: Array(text.utf8))
+        let quarantine = host.folder.quarantine
+        // What an interrupted attempt has left is made anew.
+        do throws(SystemError) {
+            try quarantine.removeTree(name)
+        } catch {
+            if !error.isNotFound { throw error }
+        }
+        try quarantine.makeDirectory(name, permissions: 0o700)
+        let folder = try quarantine.openDirectory(name)
+        var touched: Set<ObjectID> = []
+        var removed: [String] = []
+        let segments = try folder.createFile(Name("segments.log"))
+        var offset: UInt64 = 0
+        var cursor = try log.cursor(after: fork.seq)
+        while let location = try cursor.next() {
+            let segment = try location.read()
+            try segments.write(segment.bytes, at: offset)
+            offset += UInt64(segment.bytes.count)
+            for change in try segment.changes() {
+                switch change {
+                case .put(let object, _, _), .metadata(let object, _), .bind(_, _, let object): touched.insert(object)
+                case .unbind(let parent, let name):
+                    let path = try catalog.read { try $0.path(of: parent) } ?? []
+                    removed.append(PathText.joined(path + [name]))
+                case .drop, .filter: break
+                }
+            }
+        }
+        try segments.syncData()
+        try segments.close()
+        let kept = try catalog.read { transaction in
+            var keeper = QuarantineCopy(catalog: transaction, root: host.folder.root, into: folder)
+            return try keeper.copy(touched.sorted())
+        }
+        let list = Self.list(fork, kept, removed)
+        let file = try folder.createFile(Name("LIST"))
+        try file.write(Array(list.utf8), at: 0)
+        try file.close()
+        try folder.syncFilesystem()
+        return text
+    }
+
+    private static func list(_ fork: Position, _ kept: [String], _ removed: [String]) -> String {
+        var lines = [
+            "What this node had after \(fork.short) and no other node has.",
+            "segments.log: the segments; walctl dump shows them. files/: the objects as they stood in the tree.", "",
+        ]
+        lines += kept.map { "kept     \($0)" }
+        // The path is that of the directory as it is named now.
+        lines += removed.map { "removed  \($0)" }
+        return lines.joined(separator: "\n") + "\n"
+    }
+}

@@ -1,0 +1,350 @@
+import Logging
+import NIOCore
+import ServiceLifecycle
+import Synchronization
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+package struct NodeSettings: Sendable {
+    package var rootPath: String
+    package var statePath: String?
+    package var name: String?
+    package var listen: [Address] = []
+    /// What others are told to reach this node by, where that is not what it listens on.
+    package var advertise: Address?
+    /// Programs, each with its arguments, that are run when the node has become primary, or fenced.
+    package var onPromote: [String] = []
+    package var onFence: [String] = []
+    /// As a person started it, for messages.
+    package var command: String
+    package var primary = PrimarySettings()
+    package var replica = ReplicaSettings()
+
+    package init(rootPath: String, command: String) {
+        self.rootPath = rootPath
+        self.command = command
+    }
+}
+
+/// A tree's process: has the tree, listens, and plays one role after the other. Which one is in `node.json`; a change of
+/// it is durable there before the old role ends, so that a crash in between is a restart in the new one.
+package final class TreeNode: Service {
+    let settings: NodeSettings
+    let host: NodeHost
+    private let logger: Logger
+    private let current: Mutex<any NodeRole>
+    private let isChanging = Mutex(false)
+    private let addresses = Mutex<[Address]>([])
+    /// One change of roles at a time.
+    private let transitions = AsyncLock()
+
+    /// Takes the directory: checks everything, changes nothing when it throws. `wanted` is what it is to be where nothing
+    /// else was settled before.
+    package init(_ settings: NodeSettings, as wanted: NodeFile.Role, logger: Logger) throws {
+        self.settings = settings
+        self.logger = logger
+        var existing: NodeFile?
+        let folder = try StateFolder(
+            rootPath: settings.rootPath, statePath: settings.statePath, command: settings.command
+        ) { root, found in
+            existing = found
+            try Self.check(settings, as: wanted, root, found)
+        }
+        let file = try existing ?? Self.makeFile(settings, as: wanted, folder)
+        let identity = NodeIdentity(file, in: folder.directory)
+        if existing == nil { try file.save(to: folder.directory) }
+        if let name = settings.name { try identity.update { $0.node = name } }
+        host = NodeHost(folder: folder, identity: identity, command: settings.command, logger: logger)
+        current = Mutex(try Self.makeRole(settings, host, logger))
+        host.onChange { [weak self] change in
+            Task { await self?.change(change) }
+        }
+    }
+
+    /// Throws what would keep ``init(_:as:logger:)`` from taking the directory, and makes nothing.
+    static func check(_ settings: NodeSettings, as wanted: NodeFile.Role) throws {
+        try check(
+            settings, as: wanted, try StateFolder.openRoot(settings.rootPath),
+            try StateFolder.existingNode(rootPath: settings.rootPath, statePath: settings.statePath))
+    }
+
+    private static func check(
+        _ settings: NodeSettings, as wanted: NodeFile.Role, _ root: Directory, _ found: NodeFile?
+    ) throws {
+        if wanted == .primary {
+            switch found?.role {
+            case nil, .primary: return
+            case .replica where found?.isAppointed == true, .fenced:
+                guard settings.primary.isOnce else { return }
+                throw NodeError(
+                    .failed,
+                    "\(settings.rootPath) is not the primary any more\(leaderText(found)); --once is for a primary")
+            case .replica:
+                throw NodeError(
+                    .failed,
+                    "\(settings.rootPath) is a replica; run walrecv for it, or remove its state folder to make it a "
+                        + "primary of a new history")
+            }
+        }
+        switch found?.role {
+        case .primary where found?.isAppointed == true, .fenced: return
+        case .primary:
+            throw NodeError(
+                .failed, "\(settings.rootPath) is a primary; a directory cannot be a replica at the same time")
+        case .replica where found?.history != nil: return
+        case .replica, nil: break
+        }
+        let isEmpty = try root.entries().allSatisfy { $0.name == Name(".wal") }
+        guard isEmpty || settings.replica.adopts else {
+            throw NodeError(
+                .failed,
+                "\(settings.rootPath) is not empty; give --adopt to make what is there a replica (files that the "
+                    + "primary does not have are then removed), or name an empty directory")
+        }
+    }
+
+    private static func leaderText(_ file: NodeFile?) -> String {
+        file?.leader.map { "; the primary is \($0)" } ?? ""
+    }
+
+    private static func makeFile(
+        _ settings: NodeSettings, as wanted: NodeFile.Role, _ folder: StateFolder
+    ) throws -> NodeFile {
+        guard wanted == .primary else {
+            let name = try settings.name ?? defaultReplicaName(of: folder.root)
+            return NodeFile(node: name, role: .replica, history: nil, epoch: 0)
+        }
+        let id = randomBytes(16).withUnsafeBytes { Digest(bytes: $0)! }
+        let name = try settings.name ?? ProcessFacts.hostName()
+        var made = NodeFile(node: name, role: .primary, history: HistoryID(id), epoch: 1)
+        made.filter = settings.primary.filter?.lines
+        return made
+    }
+
+    /// The host and the directory, so that two replicas of one host do not share a slot.
+    private static func defaultReplicaName(of root: Directory) throws -> String {
+        let path = root.currentPath.map { PathText.escaped($0) } ?? ""
+        return String("\(try ProcessFacts.hostName()):\(path)".utf8.prefix(Limits.maxNodeNameBytes)) ?? "replica"
+    }
+
+    private static func makeRole(
+        _ settings: NodeSettings, _ host: NodeHost, _ logger: Logger
+    ) throws -> any NodeRole {
+        switch host.identity.value.role {
+        case .primary: try PrimaryNode(settings.primary, host: host, logger: logger)
+        case .replica: try ReplicaNode(settings.replica, host: host, logger: logger)
+        case .fenced: FencedNode(host: host, logger: logger)
+        }
+    }
+
+    // MARK: Running
+
+    /// Addresses that are listened on, with the ports that were taken.
+    package var listening: [Address] { addresses.withLock { $0 } }
+    package var isOver: Bool { role.isOver && !isChanging.withLock { $0 } }
+    var role: any NodeRole { current.withLock { $0 } }
+    var primary: PrimaryNode? { role as? PrimaryNode }
+    var replica: ReplicaNode? { role as? ReplicaNode }
+
+    package func run() async throws {
+        do {
+            let channels = try await listen()
+            while true {
+                try await role.run()
+                guard isChanging.withLock({ $0 }) else { break }
+                try takeRole()
+            }
+            for channel in channels { try? await channel.close() }
+            await host.network.shutDown()
+        } catch {
+            await host.network.shutDown()
+            throw NodeError(error)
+        }
+    }
+
+    private func takeRole() throws {
+        let before = host.identity.value
+        let next = try Self.makeRole(settings, host, logger)
+        current.withLock { $0 = next }
+        isChanging.withLock { $0 = false }
+        logger.notice("this node is \(before.role.rawValue) now", metadata: ["epoch": "\(before.promisedEpoch)"])
+        switch before.role {
+        case .primary: RoleHook.run(settings.onPromote, "promote", host)
+        case .fenced: RoleHook.run(settings.onFence, "fence", host)
+        case .replica: break
+        }
+    }
+
+    private func listen() async throws -> [any Channel] {
+        var channels = [
+            try await host.network.listen(unixSocket: host.folder.controlSocketPath) { [self] in
+                AcceptRole(service: self, makePeer: nil)
+            }
+        ]
+        for address in settings.listen {
+            let (channel, real) = try await host.network.listen(address) { [self] in
+                AcceptRole(service: self, makePeer: { [self] in role.makePeer($0) })
+            }
+            channels.append(channel)
+            addresses.withLock { $0.append(real) }
+            logger.info("listening on \(real)")
+        }
+        host.address = settings.advertise ?? listening.first { !$0.isWildcard }
+        return channels
+    }
+
+    /// Ends ``run()`` in order.
+    package func shutDown() {
+        role.shutDown()
+    }
+
+    package func currentStatus() throws -> NodeStatus { try role.currentStatus() }
+
+    // MARK: Changes of the role
+
+    private func change(_ change: RoleChange) async {
+        do {
+            switch change {
+            case .appointed: await transitions.run { self.endRole() }
+            case .deposed(let epoch, let leader): try await fence(epoch: epoch, leader: leader)
+            }
+        } catch {
+            logger.critical("the role cannot be changed: \(error)")
+        }
+    }
+
+    /// The next role is durable in `node.json`: the present one ends.
+    private func endRole() {
+        isChanging.withLock { $0 = true }
+        role.shutDown()
+    }
+
+    /// Durable before the primary is stopped: whatever happens now, it is none any more.
+    func fence(epoch: UInt64, leader: String?) async throws {
+        try await transitions.run { [self] in
+            let before = host.identity.value
+            guard before.role != .replica, epoch > before.epoch, epoch >= before.promisedEpoch else { return }
+            try host.identity.update { file in
+                file.role = .fenced
+                file.isAppointed = true
+                // Of a later one the leader may not be known yet.
+                file.leader = leader ?? (file.promisedEpoch == epoch ? file.leader : nil)
+                file.promisedEpoch = epoch
+            }
+            guard before.role == .primary else { return }
+            let who = leader.map { "; the primary is \($0)" } ?? ""
+            let remedy = "walctl rejoin \(host.rootPath) makes it a replica"
+            logger.critical(
+                "deposed: another primary was promoted at epoch \(epoch)\(who); nothing is captured or shipped now; \(remedy)"
+            )
+            endRole()
+        }
+    }
+
+    /// Makes the replica the primary of `epoch`, which it and enough others have promised. Returns where it begins.
+    func promote(epoch: UInt64) async throws -> Position {
+        try await transitions.run { [self] in
+            let file = host.identity.value
+            if file.role == .primary, file.epoch == epoch, let primary { return primary.logView.durableEnd }
+            guard let replica else {
+                throw NodeError(.failed, "\(file.node) is \(file.role.rawValue); only a replica can be promoted")
+            }
+            guard epoch >= file.promisedEpoch, epoch > file.epoch else {
+                throw NodeError(
+                    .failed, "\(file.node) has promised epoch \(file.promisedEpoch); \(epoch) is too low: promote again"
+                )
+            }
+            let position = try await replica.drain()
+            try host.identity.update { file in
+                file.role = .primary
+                file.isAppointed = true
+                file.epoch = epoch
+                file.promisedEpoch = epoch
+                // The old primary is told, too, when it comes back.
+                let old = file.leader.map { NodeFile.Member(name: "", address: $0) }
+                file.members = (file.members ?? []).filter { $0.name != file.node } + [old].compactMap { $0 }
+                file.leader = host.address?.description
+            }
+            logger.notice("promoted at \(position.short)", metadata: ["epoch": "\(epoch)"])
+            endRole()
+            return position
+        }
+    }
+
+    /// A fenced primary, or a replica that has diverged, gives up what it has alone and becomes a replica of `leader`.
+    func rejoin(leader: String?) async throws {
+        try await transitions.run { [self] in
+            let file = host.identity.value
+            if let leader { _ = try Address(leader) }
+            guard let leader = leader ?? file.leader else {
+                throw NodeError(.noPrimary, "\(file.node) knows no primary; name one with --to HOST:PORT")
+            }
+            let isDiverged = replica?.snapshot.phase == .diverged
+            guard file.role == .fenced || isDiverged else {
+                guard file.role == .replica else {
+                    throw NodeError(
+                        .failed,
+                        "\(file.node) is the primary of epoch \(file.epoch); rejoin is for one that was deposed")
+                }
+                return
+            }
+            try host.identity.update { file in
+                file.role = .fenced
+                file.isAppointed = true
+                file.isRejoining = true
+                file.leader = leader
+            }
+            endRole()
+        }
+    }
+}
+
+/// What clients ask of whatever role the node has.
+extension TreeNode: ControlService {
+    func hello() -> Hello { role.hello() }
+    var epoch: UInt64 { host.identity.value.promisedEpoch }
+
+    func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
+        switch request.verb {
+        case .promise, .promote, .follow, .fence, .rejoin:
+            Task { [self] in
+                do { answer(try await appoint(request)) } catch { answer(ControlResponse(error: error)) }
+            }
+        default: role.handle(request, answer: answer)
+        }
+    }
+
+    private func appoint(_ request: ControlRequest) async throws -> ControlResponse {
+        var response = ControlResponse()
+        if let history = request.history, let own = host.identity.value.history, history != own {
+            throw NodeError(.diverged, "\(host.identity.value.node) belongs to history \(own), not to \(history)")
+        }
+        let epoch = request.epoch ?? 0
+        switch request.verb {
+        case .promise:
+            guard let replica else {
+                let file = host.identity.value
+                throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
+            }
+            let promise = try await replica.promise(epoch: epoch)
+            response.position = PositionStatus(promise.position)
+            response.isWhole = promise.isWhole
+        case .promote:
+            response.position = PositionStatus(try await promote(epoch: epoch))
+        case .follow:
+            guard let replica else {
+                let file = host.identity.value
+                throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and follows nobody")
+            }
+            try await replica.follow(request.address ?? "", epoch: epoch)
+        case .fence: try await fence(epoch: epoch, leader: request.address)
+        case .rejoin: try await rejoin(leader: request.address)
+        default: break
+        }
+        response.node = host.identity.value.node
+        response.epoch = host.identity.value.promisedEpoch
+        return response
+    }
+}

@@ -1,0 +1,98 @@
+import Foundation
+import Testing
+
+/// A primary and two replicas, each of which listens, so that any of them can lead. Their folders are `a`, `b` and `c`; `a`
+/// leads at first.
+final class Trio {
+    let world: World
+    private(set) var nodes: [String: Node] = [:]
+    private(set) var ports: [String: Int] = [:]
+    private let more: [String: [String]]
+
+    /// `more` are further arguments by name.
+    init(_ world: World, _ more: [String: [String]] = [:], before: (String) throws -> Void = { _ in }) throws {
+        self.world = world
+        self.more = more
+        for name in ["a", "b", "c"] { ports[name] = try freePort() }
+        try before(try world.folder("a"))
+        nodes["a"] = try Node(
+            world, "walship", try world.folder("a"),
+            ["--listen", "127.0.0.1:\(ports["a"]!)", "--name", "a"] + (more["a"] ?? []))
+        for name in ["b", "c"] {
+            nodes[name] = try Node(
+                world, "walrecv", try world.folder(name),
+                ["--from", address("a"), "--listen", address(name), "--name", name] + (more[name] ?? []))
+        }
+        try catchUp("a")
+        // Each knows by now whom it belongs with.
+        for name in ["b", "c"] {
+            try until("members at \(name)") { try group(name)["members"].map { ($0 as? [Any])?.count == 2 } ?? false }
+        }
+    }
+
+    subscript(name: String) -> Node { nodes[name]! }
+    func folder(_ name: String) -> String { self[name].folder }
+    func address(_ name: String) -> String { "127.0.0.1:\(ports[name]!)" }
+
+    func write(_ name: String, _ path: String, _ text: String) throws {
+        try Data(text.utf8).write(to: URL(fileURLWithPath: "\(folder(name))/\(path)"))
+    }
+
+    func read(_ name: String, _ path: String) -> String? { try? text(ofFile: "\(folder(name))/\(path)") }
+
+    func group(_ name: String) throws -> [String: Any] { try self[name].status()?["group"] as? [String: Any] ?? [:] }
+
+    func epoch(_ name: String) throws -> Int { try self[name].status()?["epoch"] as? Int ?? -1 }
+
+    func role(_ name: String) throws -> String { try self[name].status()?["role"] as? String ?? "" }
+
+    func waitForRole(_ role: String, of name: String) throws {
+        try until("\(name) as \(role)") { try self.role(name) == role }
+    }
+
+    /// All that `leader` has in its tree is applied by the others that run.
+    @discardableResult
+    func catchUp(_ leader: String, but absent: [String] = []) throws -> String {
+        let others = nodes.keys.sorted().filter { $0 != leader && !absent.contains($0) }.map { self[$0] }
+        return try world.catchUp(self[leader], others)
+    }
+
+    @discardableResult
+    func promote(_ name: String, _ more: String...) throws -> Outcome {
+        let outcome = try world.run("walctl", ["promote", address(name)] + more)
+        guard outcome.status == 0 else { throw Failed("\(outcome)\(self[name].child.errors)") }
+        return outcome
+    }
+
+    /// The trees of all that run are those of `leader`, by the oracle and by the suite's own proof.
+    func expectEqual(_ leader: String, but absent: [String] = [], _ comment: String = "") throws {
+        try catchUp(leader, but: absent)
+        for name in nodes.keys.sorted() where name != leader && !absent.contains(name) {
+            let differences = try Oracle.differences(folder(leader), folder(name))
+            #expect(differences.isEmpty, "\(name) \(comment): \(differences.prefix(10))")
+            let verify = try world.run("walctl", "verify", "--deep", folder(name), "--against", address(leader))
+            #expect(verify.status == 0, "\(verify) \(comment)")
+        }
+    }
+
+    func stop() throws {
+        for name in nodes.keys.sorted() where self[name].child.isRunning { try self[name].stop() }
+    }
+
+    /// What nodes keep in their quarantine, by path below it.
+    func quarantine(_ name: String) throws -> [String] {
+        try FileManager.default.subpathsOfDirectory(atPath: folder(name) + "/.wal/quarantine").sorted()
+    }
+}
+
+func withTrio(_ more: [String: [String]] = [:], _ body: (Trio) throws -> Void) throws {
+    try withWorld { world in
+        let trio = try Trio(world, more) { folder in
+            for number in 1...20 {
+                try Data("content \(number)\n".utf8).write(to: URL(fileURLWithPath: "\(folder)/file\(number)"))
+            }
+        }
+        try body(trio)
+        try trio.stop()
+    }
+}
