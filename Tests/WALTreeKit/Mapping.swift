@@ -1,4 +1,5 @@
 import Glibc
+import WALTestKit
 
 /// A file that is mapped to be written to, mmap(2). A write through it raises no event, and not even each sets the file's
 /// times: only the one that makes a clean page dirty does. The end of the mapping raises one, as a close does.
@@ -6,6 +7,7 @@ package final class Mapping {
     private let descriptor: Int32
     private let base: UnsafeMutableRawPointer
     private let size: Int
+    private var last = 0
 
     package init(_ path: String) throws(Files.Failure) {
         descriptor = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
@@ -32,6 +34,13 @@ package final class Mapping {
     package func write(_ bytes: [UInt8], at offset: Int) {
         guard offset + bytes.count <= writableBytes else { return }
         base.advanced(by: offset).copyMemory(from: bytes, byteCount: bytes.count)
+    }
+
+    /// Where to write next: often where the last write was, for that one may have set the times for both.
+    package func offset(_ random: inout SeededRandom) -> Int {
+        let limit = writableBytes
+        if last >= limit || random.once(in: 3) { last = random.int(in: 0..<limit) }
+        return last
     }
 
     /// msync(2).

@@ -294,7 +294,7 @@ package struct RandomTree {
     private mutating func writeMapping(_ mapping: Mapping) {
         let size = mapping.writableBytes
         guard size > 0 else { return }
-        let offset = random.int(in: 0..<size)
+        let offset = mapping.offset(&random)
         mapping.write(random.bytes(random.int(in: 1...min(200, size - offset))), at: offset)
         history[history.count - 1] += " at \(offset) of \(size)"
         if random.once(in: 8) { mapping.sync() }
