@@ -16,7 +16,10 @@ import WALTreeKit
         /// A start. It would hide what the primary has missed, so most rounds end otherwise.
         case start
 
-        init(round: Int) { self = [.start, .scans, .events, .scans][round % 4] }
+        /// A test of one round is to see them all in time.
+        init(round: Int, seed: UInt64) {
+            self = [.start, .scans, .events, .scans][(round + Int(seed % 4)) % 4]
+        }
     }
 
     /// Work between two comparisons, in operations: so many a failure has to be looked for in.
@@ -59,7 +62,7 @@ import WALTreeKit
             do {
                 repeat {
                     round += 1
-                    let ending = Ending(round: round)
+                    let ending = Ending(round: round, seed: random.seed)
                     // Whole rounds: where the clock has no part in what is done, the seed alone says what that is.
                     tree.makesSilentWrites = ending != .events
                     try work(&tree, &random, primary, replicas)
@@ -79,7 +82,7 @@ import WALTreeKit
                 for node in [primary] + replicas { try? node.crash() }
                 let kept = try settings.keep.map { try keep(world, in: "\($0)/\(random.seed)", tree) }
                 throw Failed(
-                    "round \(round), which ended with \(Ending(round: round)): \(error)\nlast operations:\n"
+                    "round \(round), which ended with \(Ending(round: round, seed: random.seed)): \(error)\nlast operations:\n"
                         + tree.history.suffix(40).joined(separator: "\n")
                         + "\n" + (kept.map { "kept in \($0); " } ?? "")
                         + "replay with Tests/converge --rounds \(round) --seed \(random.seed)")
