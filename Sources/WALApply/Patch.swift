@@ -79,7 +79,12 @@ struct Patch {
                 let end = min(next + Self.pageBytes - Int(offset % UInt64(Self.pageBytes)), part.range.upperBound)
                 let (from, to) = (next - part.range.lowerBound, end - part.range.lowerBound)
                 defer { next = end }
-                if to <= held.count, held[from..<to].elementsEqual(body[next..<end]) { continue }
+                if to <= held.count, held[from..<to].elementsEqual(body[next..<end]),
+                    // Zeros that are data do not stay a hole.
+                    try body[next] != 0 || file.isData(offset..<offset + UInt64(to - from))
+                {
+                    continue
+                }
                 if next > part.range.lowerBound, let last = trimmed.parts.last, last.range.upperBound == next {
                     trimmed.parts[trimmed.parts.count - 1].range = last.range.lowerBound..<end
                 } else {

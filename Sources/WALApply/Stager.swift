@@ -370,7 +370,9 @@ final class Stager {
         }
     }
 
+    /// Zeros are held where they were written: in a file of its full size, what is still to come reads as zeros, too.
     private func holds(_ file: borrowing File, _ offset: UInt64, _ block: ContentBlock) throws -> Bool {
+        guard try file.isData(offset..<offset + UInt64(block.length)) else { return false }
         let bytes = try file.read(count: Int(block.length), at: offset)
         return bytes.count == Int(block.length) && Digest(of: bytes) == block.digest
     }

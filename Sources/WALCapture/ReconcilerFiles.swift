@@ -79,7 +79,7 @@ extension Reconciler {
         var row = ObjectRow(
             id: object, kind: .file, metadata: first.metadata, size: result.size, content: result.digest,
             blocks: result.table)
-        row.stamp = isStable ? stamp(of: first) : ObjectRow.toBeRead
+        row.stamp = isStable ? contentStamp(of: first) : ObjectRow.toBeRead
         row.identity = first.identity
         if let old, old.content == result.digest {
             changes.rollback(to: mark)
@@ -94,6 +94,18 @@ extension Reconciler {
         try catalog.put(row)
         return true
     }
+
+    /// As long as a page waits to be written to disk, who has it mapped writes to it without setting the file's times,
+    /// mmap(2): only the write that made it dirty has set them. So times that are younger than a page waits do not say
+    /// that this content is the last one. Linux begins to write after 30 s.
+    private func contentStamp(of status: FileStatus) -> Int64 {
+        let stamp = stamp(of: status)
+        let (age, overflow) = Clock.realtimeNanoseconds().subtractingReportingOverflow(stamp)
+        return stamp != ObjectRow.toBeRead && !overflow && abs(age) < Self.writebackNanoseconds
+            ? ObjectRow.toBeScanned : stamp
+    }
+
+    private static let writebackNanoseconds: Int64 = 60_000_000_000
 
     /// Nothing is looked for in a first scan, of which nothing is sent.
     private func copySources(

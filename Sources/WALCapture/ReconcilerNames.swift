@@ -289,7 +289,9 @@ extension Reconciler {
     private func put(_ row: ObjectRow, _ status: FileStatus) throws {
         var row = row
         row.identity = status.identity
-        row.stamp = stamp(of: status)
+        let stamp = stamp(of: status)
+        // Nobody has read the file now.
+        if row.stamp != ObjectRow.toBeScanned || stamp == ObjectRow.toBeRead { row.stamp = stamp }
         try catalog.put(row)
     }
 

@@ -16,7 +16,7 @@ package struct ObjectRow: Hashable, Sendable {
     package var target: [UInt8]
     /// Which inode of this host it is. Local, never replicated.
     package var identity: FileIdentity
-    /// The inode's change time when it was captured, in nanoseconds since 1970; ``neverSeen`` or ``toBeRead`` where
+    /// The inode's change time when it was captured, in nanoseconds since 1970; ``neverSeen``, ``toBeRead`` or ``toBeScanned`` where
     /// that proves nothing. Local.
     package var stamp: Int64
 
@@ -24,6 +24,8 @@ package struct ObjectRow: Hashable, Sendable {
     package static let neverSeen: Int64 = 0
     /// It may have changed without its times showing that: the next look reads it.
     package static let toBeRead: Int64 = -1
+    /// Its content may change without its times: each scan reads it, until one has found it at rest.
+    package static let toBeScanned: Int64 = -2
 
     package init(
         id: ObjectID, kind: Kind, metadata: Metadata, size: UInt64 = 0, content: Digest = .zero,

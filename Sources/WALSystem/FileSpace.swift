@@ -29,6 +29,11 @@ extension File {
         try seek(cl_seek_hole(descriptor, Int64(clamping: offset)))
     }
 
+    /// No byte of the range is in a hole or behind the end. Zeros read the same from either.
+    package func isData(_ range: Range<UInt64>) throws(SystemError) -> Bool {
+        try range.isEmpty || (seekHole(from: range.lowerBound) ?? 0) >= range.upperBound
+    }
+
     /// Returns when the writes that are under way now have ended. Where a file can be read while it is written to, as on
     /// ext4, btrfs and tmpfs, the search for a hole takes the lock that a write has; on XFS each read does.
     package func waitForWrites() throws(SystemError) {

@@ -96,7 +96,21 @@ import WALTreeKit
         try expectEqual()
     }
 
-    /// The same, but somebody edited the backup on the replica.
+    @Test mutating func zerosInAHoleArePatchedIn() throws {
+        try Files.write(path("file"), random.bytes(5_000_000))
+        try Files.truncate(path("file"), to: 6_000_000)
+        try primary.mark()
+        try replica.follow(primary)
+        let inode = try Files.status(replica.path + "/file").st_ino
+        try Files.patch(path("file"), at: 5_500_000, [UInt8](repeating: 0, count: 50_000))
+        try primary.mark()
+        try replica.follow(primary)
+        try expectEqual()
+        #expect(try Files.status(replica.path + "/file").st_ino == inode)
+        #expect(try Files.status(replica.path + "/file").st_blocks * 512 >= 5_050_000)
+    }
+
+    /// The same as with a piece of another file, but somebody edited the backup on the replica.
     @Test mutating func aPieceOfAnEditedFileIsNotPatchedIn() throws {
         try Files.write(path("backup"), original)
         try Files.patch(path("m"), at: 2_000_000, random.bytes(4096))

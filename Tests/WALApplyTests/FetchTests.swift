@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 import WALApply
 import WALCapture
@@ -138,6 +139,19 @@ import WALTreeKit
         try replica.follow(primary, blocks: second)
         #expect(second.requests.count == all.extents.count - 12)
         try expectEqual()
+    }
+
+    /// A transfer that was cut left a file of the full size, whose rest is a hole that reads as zeros.
+    @Test mutating func zerosThatAreDataDoNotBecomeAHole() throws {
+        let content = random.bytes(300_000) + [UInt8](repeating: 0, count: 600_000)
+        try Files.write(primary.path + "/file", content)
+        try primary.mark()
+        blocks.answer = { _, number in number == 1 ? .interrupt : .serve }
+        #expect(throws: ApplyError.self) { try replica.follow(primary, blocks: blocks) }
+        blocks.answer = { _, _ in .serve }
+        try replica.follow(primary, blocks: blocks)
+        try expectEqual()
+        #expect(try Files.status(replica.path + "/file").st_blocks * 512 >= content.count)
     }
 
     /// A file that depends on what is pending is pending itself, and whole again with it.

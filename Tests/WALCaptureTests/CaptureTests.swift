@@ -50,6 +50,34 @@ import WALTreeKit
         }
     }
 
+    /// Only the write that makes a page dirty sets the file's times.
+    @Test func eachScanFindsWhatWasWrittenThroughAMapping() throws {
+        let path = primary.path + "/file"
+        try Files.write(path, [UInt8](repeating: 1, count: 5000))
+        try primary.start()
+        let mapping = try Mapping(path)
+        for round in 0..<4 {
+            mapping.write([UInt8(10 + round)], at: 10)
+            // Younger ones are not trusted anyhow, for the clock of inodes moves in steps.
+            let changed = try Files.status(path).st_ctim
+            let time = Int64(changed.tv_sec) * 1_000_000_000 + Int64(changed.tv_nsec)
+            #expect(eventually { Clock.realtimeNanoseconds() - time > 30_000_000 })
+            if round == 2 {
+                // What is seen of it meanwhile must not make it look as if it had been read.
+                let read = primary.progress.filesRead.load(ordering: .relaxed)
+                try Files.setMode(path, 0o600)
+                #expect(eventually { (try? Files.status(path).st_ctim.tv_nsec) != changed.tv_nsec })
+                let later = Clock.realtimeNanoseconds()
+                #expect(eventually { Clock.realtimeNanoseconds() - later > 30_000_000 })
+                try primary.mark()
+                #expect(primary.progress.filesRead.load(ordering: .relaxed) == read)
+            }
+            primary.mailbox!.rescan()
+            try primary.mark()
+            try expectRight()
+        }
+    }
+
     @Test func markOfNothingNewIsThePositionThatWas() throws {
         try primary.start()
         try Files.write(primary.path + "/file", "content")

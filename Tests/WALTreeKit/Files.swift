@@ -164,16 +164,9 @@ package enum Files {
         try check(fallocate(descriptor, 3, offset, count), "fallocate \(path)")
     }
 
-    /// Writes through a mapping: no event tells of it.
+    /// Writes through a mapping that is gone then.
     package static func writeMapped(_ path: String, at offset: Int, _ bytes: [UInt8]) throws(Failure) {
-        let size = try status(path).st_size
-        guard offset + bytes.count <= size, size > 0 else { return }
-        let descriptor = try check(open(path, O_RDWR | O_NONBLOCK), "open \(path)")
-        defer { close(descriptor) }
-        let map = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
-        guard let map, map != MAP_FAILED else { throw Failure(call: "mmap \(path)", code: errno) }
-        map.advanced(by: offset).copyMemory(from: bytes, byteCount: bytes.count)
-        munmap(map, size)
+        try Mapping(path).write(bytes, at: offset)
     }
 
     package static func setOwner(_ path: String, _ uid: uid_t, _ gid: gid_t) throws(Failure) {

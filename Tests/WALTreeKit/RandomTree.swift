@@ -12,12 +12,17 @@ package struct RandomTree {
     private let isRoot = geteuid() == 0
     private let makesLinks: Bool
     private let makesDevices: Bool
+    /// Writes that raise no event, which only a scan finds.
+    package var makesSilentWrites: Bool
+    private var mappings: [Mapping] = []
     /// What was done, for the message of a failure.
     package private(set) var history: [String] = []
 
     package init(
-        _ root: String, outside: String, random: SeededRandom, makesLinks: Bool, makesDevices: Bool = true
+        _ root: String, outside: String, random: SeededRandom, makesLinks: Bool, makesDevices: Bool = true,
+        makesSilentWrites: Bool = false
     ) {
+        self.makesSilentWrites = makesSilentWrites
         self.makesLinks = makesLinks
         self.makesDevices = makesDevices
         self.root = root
@@ -33,6 +38,7 @@ package struct RandomTree {
         case rewriteSame, big, patchBig, growBig, copyBig, spliceBig, emptyBig
         case swapDirectories, rotate, replaceDirectory, linkAcross, moveClosed
         case attribute, attribute2, removeAttribute, accessList, fifo, device, punch, mapped
+        case map, writeMap, writeMap2, writeMapAndFile, unmap
     }
 
     /// One operation. Those that make no sense just now do nothing.
@@ -248,15 +254,61 @@ package struct RandomTree {
         case .mapped:
             let path = try file(atLeast: 1_000)
             try Files.writeMapped(path, at: random.int(in: 0..<900), random.bytes(100))
-            // Which only a scan would find, and nobody waits for one: so it is told as an editor would tell it.
-            let status = try Files.status(path)
-            try Files.setTime(path, status.st_mtim.tv_sec + 1, random.int(in: 0...999_999_999))
+            // Which only a scan would find where nobody waits for one: there it is told as an editor would tell it.
+            if !makesSilentWrites {
+                let status = try Files.status(path)
+                try Files.setTime(path, status.st_mtim.tv_sec + 1, random.int(in: 0...999_999_999))
+            }
+        case .map:
+            guard makesSilentWrites else { throw Nothing() }
+            let mapping = try Mapping(try file(atLeast: 1))
+            if mappings.count >= 4 { mappings.remove(at: random.int(in: 0..<mappings.count)) }
+            mappings.append(mapping)
+            if random.once(in: 2) { writeMapping(mapping) }
+        case .writeMap, .writeMap2: writeMapping(try anyMapping())
+        case .writeMapAndFile:
+            let path = try file(atLeast: 1)
+            guard makesSilentWrites else { throw Nothing() }
+            let mapping = try Mapping(path)
+            mappings.append(mapping)
+            if mappings.count > 4 { mappings.removeFirst() }
+            writeMapping(mapping)
+            try Files.patch(path, at: random.int(in: 0..<Int(try Files.status(path).st_size)), random.bytes(20))
+            if random.once(in: 2) { writeMapping(mapping) }
+        case .unmap:
+            guard !mappings.isEmpty else { throw Nothing() }
+            mappings.remove(at: random.int(in: 0..<mappings.count))
         case .replaceDirectory:
             let path = try directory(orRoot: false)
             try Files.removeTree(path)
             try Files.makeDirectory(path)
             try Files.write(path + "/new", content())
         }
+    }
+
+    private mutating func anyMapping() throws -> Mapping {
+        guard makesSilentWrites, let mapping = mappings.randomElement(using: &random) else { throw Nothing() }
+        return mapping
+    }
+
+    private mutating func writeMapping(_ mapping: Mapping) {
+        let size = mapping.writableBytes
+        guard size > 0 else { return }
+        let offset = mapping.offset(&random)
+        mapping.write(random.bytes(random.int(in: 1...min(200, size - offset))), at: offset)
+        history[history.count - 1] += " at \(offset) of \(size)"
+        if random.once(in: 8) { mapping.sync() }
+    }
+
+    /// Writes through every mapping that is still there.
+    package mutating func writeMappings() {
+        history.append("writeMappings")
+        for mapping in mappings { writeMapping(mapping) }
+    }
+
+    /// What stands outside has names of objects that are inside, too.
+    package mutating func clearOutside() throws {
+        for name in try Files.list(outside) { try Files.removeTree(outside + "/" + name) }
     }
 
     private mutating func removeAttribute() throws {

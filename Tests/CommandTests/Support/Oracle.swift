@@ -14,8 +14,6 @@ struct Oracle {
     var ignoredAttributes: [String] = []
     /// Kinds that are not replicated.
     var ignoredKinds: Set<mode_t> = [S_IFSOCK]
-    /// Objects of the source have names outside of it, so that its link counts tell of more than the tree.
-    var hasNamesOutside = false
     /// Some file systems keep holes of another grain.
     var comparesHoles = true
 
@@ -117,7 +115,7 @@ struct Oracle {
     }
 
     private mutating func compareTwins(_ status: [stat], _ path: String) {
-        if !hasNamesOutside, status[0].st_nlink != status[1].st_nlink {
+        if status[0].st_nlink != status[1].st_nlink {
             differ(path, "link count", status[0].st_nlink, status[1].st_nlink)
         }
         for side in 0..<2 where status[side].st_nlink > 1 && twins[side][status[side].st_ino] == nil {
