@@ -143,6 +143,9 @@ package struct CatalogState: Hashable, Sendable {
     /// back.
     package var mustReconcile = false
 
+    /// The names and objects are those of one position of a history, though content of some may still be to come.
+    package var isWholeTree: Bool { position.seq > 0 && !mustReconcile }
+
     package static let empty = CatalogState(
         position: .start, treeDigest: .zero, lastObject: .root, objectCount: 0, contentBytes: 0, isComplete: false)
 }

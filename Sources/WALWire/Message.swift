@@ -38,7 +38,11 @@ package struct Hello: Hashable, Sendable {
         package static let empty = Flags(rawValue: 1)
         /// The receiver cannot go on from its position and must reconcile.
         package static let needsSync = Flags(rawValue: 2)
-        package static let known: Flags = [.empty, .needsSync]
+        /// The receiver has been told of several that may be the primary: one that is not sends it on.
+        package static let primaryOnly = Flags(rawValue: 4)
+        package static let known: Flags = [.empty, .needsSync, .primaryOnly]
+        /// What of them says that the log cannot be gone on from.
+        package static let syncs: Flags = [.empty, .needsSync]
     }
 
     package var version: UInt16

@@ -141,7 +141,7 @@ package struct ReceiverMachine: Sendable {
             return fail(Refusal(.malformed, "welcome of another history than the hello"))
         }
         // Segments would go onto a tree that is not where the position says, all content onto one that holds some.
-        guard welcome.way != .stream || own.flags.isEmpty && own.history != .none,
+        guard welcome.way != .stream || own.flags.isDisjoint(with: .syncs) && own.history != .none,
             welcome.way != .everything || own.flags.contains(.empty)
         else { return fail(Refusal(.malformed, "welcome to \(welcome.way), which was not asked for")) }
         if welcome.way != .stream || welcome.resumedBytes != UInt64(partial.count) { partial = [] }

@@ -142,7 +142,9 @@ package struct SenderMachine: Sendable {
             state = .closed
             return [.send(.refuse(refusal)), .deposed(epoch: hello.promisedEpoch), .close(refusal.text)]
         }
-        if hello.history == .none || !hello.flags.isEmpty || hello.position.seq == 0 { return sync(hello) }
+        if hello.history == .none || !hello.flags.isDisjoint(with: .syncs) || hello.position.seq == 0 {
+            return sync(hello)
+        }
         switch standing(hello.position) {
         case .held:
             // No segment is so long: what the receiver holds is nothing that this log goes on from.

@@ -50,7 +50,7 @@ import Testing
                 try Do.truncate(large, 100 << 40)
             }
             try mirrored.expectNote("File too large", of: replica)
-            #expect(try replica.status()?.state == "stalled")
+            try replica.waitForState("stalled")
             #expect(!replica.child.errors.contains("waiting for room"), "\(replica.child.errors)")
             guard isFirst else {
                 try replica.stop()

@@ -19,7 +19,7 @@ import WALNode
             Set(object.keys) == [
                 "role", "node", "history", "epoch", "position", "state", "tree_digest", "log", "replicas", "upstream",
                 "applied_seq", "durable_seq", "lag_segments", "lag_seconds", "objects", "content_bytes", "progress",
-                "watch", "traffic", "filter", "notes", "pid", "path",
+                "watch", "traffic", "filter", "group", "notes", "pid", "path",
             ])
         #expect(object["filter"] as? [String] == [])
         #expect(object["history"] is NSNull)

@@ -100,7 +100,7 @@ import WALWire
         let message = Message.refuse(Refusal(.busy, "a\u{1B}[2Jb\nc\u{9B}d"))
         let shown = "a\u{FFFD}[2Jb\u{FFFD}c\u{FFFD}d"
         #expect(try Message(.refuse, message.payload) == .refuse(Refusal(.busy, shown)))
-        #expect(try Message(.refuse, [1, 2, 0x61, 0xFF]) == .refuse(Refusal(.redirect, "a\u{FFFD}")))
+        #expect(try Message(.refuse, [1, 2, 0x61, 0xFF, 0]) == .refuse(Refusal(.redirect, "a\u{FFFD}")))
     }
 
     // MARK: segments, acks, heartbeats

@@ -31,10 +31,10 @@ private enum ReceiverState: CaseIterable {
         switch self {
         case .awaitingHello: [.hello, .refuse]
         case .awaitingWelcome: [.welcome, .refuse]
-        case .awaitingSync: [.syncBegin, .heartbeat, .refuse]
-        case .listing: [.syncEntries, .syncEnd, .block, .heartbeat, .refuse]
-        case .listed: [.block, .heartbeat, .refuse]
-        case .streaming: [.segmentPart, .block, .heartbeat, .refuse]
+        case .awaitingSync: [.syncBegin, .heartbeat, .group, .refuse]
+        case .listing: [.syncEntries, .syncEnd, .block, .heartbeat, .group, .refuse]
+        case .listed: [.block, .heartbeat, .group, .refuse]
+        case .streaming: [.segmentPart, .block, .heartbeat, .group, .refuse]
         case .closed: []
         }
     }
@@ -90,6 +90,7 @@ private func failed(_ code: Refusal.Code, _ text: String) -> [ReceiverMachine.Ac
         case .segmentPart(let part): #expect(actions == [.segment(part.bytes)])
         case .heartbeat(let beat): #expect(actions == [.heartbeat(beat)])
         case .syncBegin(let begin): #expect(actions == [.syncBegin(begin)])
+        case .group(let group): #expect(actions == [.group(group)])
         default: #expect(actions == [.content(message)])
         }
         #expect(machine.isClosed == (type == .refuse))

@@ -186,17 +186,7 @@ extension PrimaryNode {
     func status() throws -> NodeStatus {
         let end = logView.durableEnd
         let (state, filter) = try catalog.read { ($0.state, try $0.filter()) }
-        let now = Clock.monotonicNanoseconds()
-        var list: [NodeStatus.Replica] = []
-        for (name, entry) in replicas.entries.sorted(by: { $0.key < $1.key }) {
-            var replica = NodeStatus.Replica(
-                name: name, address: entry.address, state: entry.isLost ? "lost" : entry.state, sentSeq: entry.sent,
-                receivedSeq: entry.received, durableSeq: entry.durable, appliedSeq: entry.applied)
-            replica.lastContactSeconds = entry.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
-            if let applied = entry.applied, applied > 0, applied <= end.seq { try addLag(&replica, applied, end) }
-            replica.traffic = NodeStatus.Traffic(to: entry)
-            list.append(replica)
-        }
+        let list = try replicaStatus()
         var status = NodeStatus(
             role: file.role.rawValue, node: file.node, history: file.history, epoch: epoch,
             position: PositionStatus(end), state: stateName, treeDigest: state.treeDigest.description,
@@ -215,20 +205,6 @@ extension PrimaryNode {
                 NodeStatus.Group.Member(name: $0.name, address: $0.address.isEmpty ? nil : $0.address)
             })
         return status
-    }
-
-    /// Seconds since the first change that the replica does not show was captured.
-    private func addLag(_ replica: inout NodeStatus.Replica, _ applied: UInt64, _ end: Position) throws {
-        replica.lagSegments = end.seq - applied
-        guard applied < end.seq else {
-            replica.lagBytes = 0
-            replica.lagSeconds = 0
-            return
-        }
-        replica.lagBytes = try? logView.bytesBetween(after: applied, through: end.seq)
-        if let first = try? logView.header(at: applied + 1) {
-            replica.lagSeconds = Double(max(0, Clock.realtimeNanoseconds() - first.captureTime)) / 1e9
-        }
     }
 
     private var stateName: String {

@@ -36,7 +36,7 @@ package struct PrimarySettings: Sendable {
 /// Started by ``run()`` and ended by a graceful shutdown, by what `--once` waits for, or by a log, catalog or root that is
 /// not usable any more. Threads: one captures; one event loop speaks to all replicas and clients; each replica that needs
 /// a listing or blocks has one more while it does, and so have verifications.
-package final class PrimaryNode: NodeRole {
+package final class PrimaryNode: NodeRole, LogSource {
     let settings: PrimarySettings
     let logger: Logger
     let host: NodeHost
@@ -61,7 +61,7 @@ package final class PrimaryNode: NodeRole {
     let isDrained = Atomic<Bool>(false)
 
     var folder: StateFolder { host.folder }
-    var root: Directory { host.folder.root }
+    var compression: Compression { settings.compression }
     var file: NodeFile { host.identity.value }
 
     init(_ settings: PrimarySettings, host: NodeHost, logger: Logger) throws {
@@ -145,6 +145,8 @@ package final class PrimaryNode: NodeRole {
         try catalog.write(durably: true) { $0.state.position = writer.end }
     }
 
+    func senderHello() -> Hello { hello() }
+
     func hello() -> Hello {
         let file = file
         return Hello(
@@ -211,18 +213,19 @@ package final class PrimaryNode: NodeRole {
         if isNew { logger.critical("\(text); replicas that need segment \(seq) reconcile with the tree instead") }
     }
 
-    /// What the log says of a replica's position.
     func standing(of position: Position) -> SenderMachine.Standing {
-        let end = logView.durableEnd
         if let damage = damage.withLock({ $0 }), position.seq < damage.seq { return .pruned }
-        do {
-            if try logView.holds(position) { return .held }
-            if position.seq < logView.base.seq { return .pruned }
-            return .diverged(own: end)
-        } catch {
-            logger.error("\(error)")
-            return .pruned
-        }
+        return standing(of: position, on: logView)
+    }
+
+    func heartbeat() -> Heartbeat {
+        let end = logView.durableEnd
+        let header = try? logView.header(at: end.seq)
+        return Heartbeat(position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
+    }
+
+    func deposed(epoch: UInt64) {
+        host.request(.deposed(epoch: epoch, leader: nil))
     }
 
     // MARK: Running

@@ -94,7 +94,7 @@ final class LogWorker: Sendable {
     private func prune(_ writer: LogWriter) throws {
         let applied = node.appliedSeq
         let verdict = Retention.prunableThrough(
-            files: writer.view.files, slots: [applied], now: Clock.realtimeNanoseconds(),
+            files: writer.view.files, slots: [applied] + node.replicas.slots(), now: Clock.realtimeNanoseconds(),
             policy: node.settings.retention)
         if let through = verdict.through, through <= applied { try writer.prune(through: through) }
     }

@@ -88,7 +88,7 @@ extension ReplicaNode {
             treeDigest: catalogState.treeDigest.description,
             log: NodeStatus.Log(
                 firstSeq: logView.firstSeq, lastSeq: logView.durableEnd.seq, bytes: logView.bytes),
-            replicas: [], upstream: nil, appliedSeq: state.applied.seq, durableSeq: state.ack.durable,
+            replicas: try replicaStatus(), upstream: nil, appliedSeq: state.applied.seq, durableSeq: state.ack.durable,
             lagSegments: nil, lagSeconds: nil, objects: catalogState.objectCount,
             contentBytes: catalogState.contentBytes, progress: nil, notes: [], pid: ProcessFacts.processID,
             path: host.rootPath)

@@ -27,11 +27,14 @@ package struct ReplicaSettings: Sendable {
 /// Started by ``run()`` and ended by a graceful shutdown, by what `--until` waits for, or by a log or catalog that is not
 /// usable any more. A connection that is lost is made again for ever. Threads: one logs, one applies, one event loop
 /// speaks to the primary and to clients.
-package final class ReplicaNode: NodeRole {
+package final class ReplicaNode: NodeRole, LogSource {
     let settings: ReplicaSettings
     let logger: Logger
     let host: NodeHost
     let peers = PeerSet()
+    /// Replicas of this replica.
+    let replicas: ReplicaRegistry
+    let signal = LogSignal()
     let upstream: UpstreamAddresses
     let unsetAttributes = UnsetAttributes()
     let written = WrittenBytes()
@@ -58,6 +61,7 @@ package final class ReplicaNode: NodeRole {
         self.logger = logger
         let folder = host.folder
         upstream = UpstreamAddresses(settings.from, host: host)
+        replicas = try ReplicaRegistry(folder: folder.directory)
         catalog = try Catalog(path: folder.catalogPath)
         let known = try catalog.state()
         let position = known.position
@@ -112,6 +116,9 @@ package final class ReplicaNode: NodeRole {
 
     func makePeer(_ hello: Hello) -> any PeerRole {
         if hello.role == .sender, settings.from.isEmpty { return ReceiverRole(node: self) }
+        if hello.role == .receiver, !hello.flags.contains(.primaryOnly), history != .none {
+            return SenderRole(node: self)
+        }
         return RefuseRole(
             Refusal(
                 .redirect, "\(nodeFile.node) is a replica; connect to its primary", address: nodeFile.leader ?? ""),
@@ -224,7 +231,9 @@ package final class ReplicaNode: NodeRole {
         for check in checks { check.done(.failure(NodeError(.failed, "the node is stopping"))) }
         // What has come is logged before the end; it was paid for.
         logWorker.withLock { $0 }?.queue.close()
+        signal.stopped.update { $0 = true }
         await finished.waitForCapture()
+        do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
         await peers.close()
         do { try catalog.close() } catch { logger.warning("\(error)") }
     }
@@ -249,6 +258,7 @@ package final class ReplicaNode: NodeRole {
             file.promisedEpoch = epoch
             file.epoch = epoch
         }
+        dropReplicas("a higher epoch has begun")
     }
 
     func adoptHistory(of sender: Hello) throws {
@@ -263,6 +273,7 @@ package final class ReplicaNode: NodeRole {
         var flags: Hello.Flags = []
         if state.isEmpty { flags.insert(.empty) }
         if state.needsSync { flags.insert(.needsSync) }
+        if upstream.hasChoice { flags.insert(.primaryOnly) }
         return Hello(
             role: .receiver, flags: flags, node: file.node, history: (try? file.historyID) ?? .none,
             promisedEpoch: file.promisedEpoch, position: state.received, partialBytes: UInt64(partial.count),
@@ -442,6 +453,7 @@ package final class ReplicaNode: NodeRole {
             state.durable = end
             state.external += segments.filter { $0.header.flags.contains(.external) }.map(\.header.seq)
         }
+        signal.advance()
         sendAck()
     }
 
@@ -462,6 +474,7 @@ package final class ReplicaNode: NodeRole {
         }
         sendAck()
         _ = logWorker.withLock { $0 }?.queue.put(.prune)
+        signal.ready.update { $0 = true }
         if isComplete {
             for waiter in untilWaiters.withLock({ $0.take(at: position) }) { waiter.resume(true) }
         }

@@ -27,6 +27,7 @@ extension ReplicaNode {
             file.promisedEpoch = epoch
         }
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
+        dropReplicas("a higher epoch was promised")
         // What came under the old epoch is logged, so that the position tells all of it.
         await leaveLink("a higher epoch was promised")
         let state = snapshot
@@ -53,6 +54,7 @@ extension ReplicaNode {
             file.upstream = text
             file.leader = text
         }
+        dropReplicas("another primary is followed")
         logger.notice("following \(text)", metadata: ["epoch": "\(epoch)"])
         upstream.appoint(address)
         await leaveLink("another primary is followed")

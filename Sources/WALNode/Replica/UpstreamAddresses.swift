@@ -28,6 +28,9 @@ final class UpstreamAddresses: Sendable {
     /// Somebody dials; false where the primary does.
     var isKnown: Bool { appointed != nil || !configured.isEmpty }
 
+    /// One that is not the primary is not all that there is.
+    var hasChoice: Bool { configured.count > 1 || appointed != nil }
+
     /// The last one that was dialled.
     var current: Address? { state.withLock { $0.current } ?? configured.first }
 

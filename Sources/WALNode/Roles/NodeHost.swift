@@ -90,6 +90,8 @@ final class PeerSet: Sendable {
         connections.withLock { $0[ObjectIdentifier(connection)] = nil }
     }
 
+    var all: [Connection] { connections.withLock { Array($0.values) } }
+
     func close() async {
         for connection in connections.withLock({ Array($0.values) }) { await connection.closeAndWait() }
     }

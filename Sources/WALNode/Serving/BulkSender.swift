@@ -23,7 +23,7 @@ final class BulkSender: Sendable {
         var isStopped = false
     }
 
-    private let node: PrimaryNode
+    private let node: any LogSource
     private let connection: Connection
     private let logger: Logger
     /// More than a receiver within its window can ask for: a frame that is not full is asked only while little is under
@@ -34,10 +34,10 @@ final class BulkSender: Sendable {
     private let sent: @Sendable (Int) -> UInt64
 
     /// The peer is another host: the network is the slow part, and compression may pay.
-    private var compresses: Bool { !connection.isLoopback && node.settings.compression != .none }
+    private var compresses: Bool { !connection.isLoopback && node.compression != .none }
 
     init(
-        node: PrimaryNode, connection: Connection, logger: Logger, sent: @escaping @Sendable (Int) -> UInt64
+        node: any LogSource, connection: Connection, logger: Logger, sent: @escaping @Sendable (Int) -> UInt64
     ) {
         self.node = node
         self.connection = connection
@@ -121,8 +121,14 @@ final class BulkSender: Sendable {
         while node.signal.ready.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == nil {
             if credit.withLock({ $0.isStopped }) { throw Stopped() }
         }
+        // A replica that hands on what it has may itself be in the midst of a sync.
+        while try !node.catalog.state().isWholeTree {
+            if credit.wait(timeoutNanoseconds: 100_000_000, until: { $0.isStopped ? true : nil }) == true {
+                throw Stopped()
+            }
+        }
         // The network takes as long as it likes, so nothing of the catalog may be held meanwhile.
-        try node.catalog.copy(in: node.folder.path + "/staging").read { catalog in
+        try node.catalog.copy(in: node.host.folder.path + "/staging").read { catalog in
             let state = catalog.state
             let begin = SyncBegin(
                 position: state.position, treeDigest: state.treeDigest, lastObject: state.lastObject,

@@ -12,7 +12,7 @@ import WALWire
 ///
 /// All methods run on the connection's event loop.
 final class SenderRole: PeerRole {
-    private let node: PrimaryNode
+    private let node: any LogSource
     /// This side dialled, so it speaks first and the replica's hello is the answer.
     private var isIntroduced = false
     private var machine: SenderMachine
@@ -34,7 +34,7 @@ final class SenderRole: PeerRole {
     /// Small enough that a slow line still says something every few seconds.
     private static let pieceBytes: UInt64 = 256 << 10
 
-    init(node: PrimaryNode, ended: (@Sendable (String) -> Void)? = nil) {
+    init(node: any LogSource, ended: (@Sendable (String) -> Void)? = nil) {
         self.node = node
         self.ended = ended
         logger = node.logger
@@ -56,7 +56,7 @@ final class SenderRole: PeerRole {
     private func introduce() {
         guard !isIntroduced, let connection else { return }
         isIntroduced = true
-        connection.send(.hello(node.hello()), epoch: node.epoch)
+        connection.send(.hello(node.senderHello()), epoch: node.epoch)
     }
 
     func received(_ message: Message, epoch: UInt64) {
@@ -95,10 +95,7 @@ final class SenderRole: PeerRole {
         tellGroup()
         perform(
             machine.tick(now: Clock.monotonicNanoseconds()) {
-                let end = node.logView.durableEnd
-                let header = try? node.logView.header(at: end.seq)
-                return Heartbeat(
-                    position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
+                node.heartbeat()
             })
     }
 
@@ -141,7 +138,7 @@ final class SenderRole: PeerRole {
             case .answer(let requests): bulkSender()?.answer(requests)
             case .progress(let ack): progress(ack)
             case .deposed(let epoch):
-                node.host.request(.deposed(epoch: epoch, leader: nil))
+                node.deposed(epoch: epoch)
             case .close(let reason): connection?.close(reason: reason)
             }
         }

@@ -1,0 +1,59 @@
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// A replica's own replicas: they get its log as it has it, and content from its tree.
+///
+/// They belong to the same group, but not to those whose acknowledgement the primary counts: what is durable at one of them
+/// is durable at this replica before.
+extension ReplicaNode {
+    var history: HistoryID { (try? nodeFile.historyID) ?? .none }
+    var compression: Compression { .standard }
+
+    func senderHello() -> Hello {
+        let file = nodeFile
+        return Hello(
+            role: .sender, node: file.node, history: history, promisedEpoch: file.promisedEpoch,
+            position: logView.durableEnd, address: host.address?.description ?? "")
+    }
+
+    /// As the primary told it.
+    func group() -> Group {
+        let file = nodeFile
+        return Group(
+            leader: file.leader ?? "", syncReplicas: file.syncReplicas ?? 0,
+            members: (file.members ?? []).map { Group.Member(name: $0.name, address: $0.address) })
+    }
+
+    func standing(of position: Position) -> SenderMachine.Standing { standing(of: position, on: logView) }
+
+    /// What is known of the primary, so that lag is that behind it.
+    func heartbeat() -> Heartbeat {
+        let state = snapshot
+        let end = logView.durableEnd
+        guard let primary = state.primaryPosition, primary.seq > end.seq else {
+            let header = try? logView.header(at: end.seq)
+            return Heartbeat(position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
+        }
+        return Heartbeat(
+            position: primary, captureTime: state.primaryCaptureTime, clock: Clock.realtimeNanoseconds())
+    }
+
+    /// Rot in this log is found when it is read again, and by a verification; the primary has it all.
+    func checkLog(after seq: UInt64) {}
+
+    func refused(_ refusal: Refusal) {}
+
+    /// One of its replicas has heard of a later primary before this one has.
+    func deposed(epoch: UInt64) {
+        logger.notice("a replica of this one has promised epoch \(epoch)")
+    }
+
+    /// Those who are served get frames of one epoch: of another they are told by another hello.
+    func dropReplicas(_ reason: String) {
+        for connection in peers.all where connection !== link?.connection {
+            connection.closeFromOutside(reason: reason)
+        }
+    }
+}

@@ -1,0 +1,84 @@
+import Logging
+import Synchronization
+import WALCatalog
+import WALFormat
+import WALLog
+import WALSystem
+import WALWire
+
+/// What replicas are served from: the log, the catalog and the tree of a primary, or those of a replica that hands on what
+/// it has.
+protocol LogSource: AnyObject, Sendable {
+    var host: NodeHost { get }
+    var logger: Logger { get }
+    var peers: PeerSet { get }
+    var catalog: Catalog { get }
+    var logView: LogView { get }
+    var replicas: ReplicaRegistry { get }
+    var signal: LogSignal { get }
+    var history: HistoryID { get }
+    /// Of the frames that are sent.
+    var epoch: UInt64 { get }
+    var compression: Compression { get }
+
+    func senderHello() -> Hello
+    /// What the replicas must know when this node is gone.
+    func group() -> Group
+    func standing(of position: Position) -> SenderMachine.Standing
+    /// The end of the primary's log, as far as it is known here.
+    func heartbeat() -> Heartbeat
+    /// A replica got something else than it should have; its log ends at `seq`.
+    func checkLog(after seq: UInt64)
+    /// One of the two sides will not have the other, which this node has dialled.
+    func refused(_ refusal: Refusal)
+    /// A peer has promised a higher epoch.
+    func deposed(epoch: UInt64)
+}
+
+extension LogSource {
+    var root: Directory { host.folder.root }
+
+    /// What a log says of a replica's position.
+    func standing(of position: Position, on log: LogView) -> SenderMachine.Standing {
+        let end = log.durableEnd
+        do {
+            if try log.holds(position) { return .held }
+            if position.seq < log.base.seq { return .pruned }
+            return .diverged(own: end)
+        } catch {
+            logger.error("\(error)")
+            return .pruned
+        }
+    }
+
+    /// The replicas that are served, for a status.
+    func replicaStatus() throws -> [NodeStatus.Replica] {
+        let end = logView.durableEnd
+        let now = Clock.monotonicNanoseconds()
+        var list: [NodeStatus.Replica] = []
+        for (name, entry) in replicas.entries.sorted(by: { $0.key < $1.key }) {
+            var replica = NodeStatus.Replica(
+                name: name, address: entry.address, state: entry.isLost ? "lost" : entry.state, sentSeq: entry.sent,
+                receivedSeq: entry.received, durableSeq: entry.durable, appliedSeq: entry.applied)
+            replica.lastContactSeconds = entry.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
+            if let applied = entry.applied, applied > 0, applied <= end.seq { try addLag(&replica, applied, end) }
+            replica.traffic = NodeStatus.Traffic(to: entry)
+            list.append(replica)
+        }
+        return list
+    }
+
+    /// Seconds since the first change that the replica does not show was captured.
+    private func addLag(_ replica: inout NodeStatus.Replica, _ applied: UInt64, _ end: Position) throws {
+        replica.lagSegments = end.seq - applied
+        guard applied < end.seq else {
+            replica.lagBytes = 0
+            replica.lagSeconds = 0
+            return
+        }
+        replica.lagBytes = try? logView.bytesBetween(after: applied, through: end.seq)
+        if let first = try? logView.header(at: applied + 1) {
+            replica.lagSeconds = Double(max(0, Clock.realtimeNanoseconds() - first.captureTime)) / 1e9
+        }
+    }
+}

@@ -1,0 +1,84 @@
+import Foundation
+import Testing
+
+/// A replica that serves replicas of its own.
+@Suite(.timeLimit(.minutes(10))) struct CascadeTests {
+    private struct Chain {
+        let world: World
+        let a: Node
+        let b: Node
+        let c: Node
+        let addresses: [String]
+
+        init(_ world: World) throws {
+            self.world = world
+            addresses = try (0..<2).map { _ in "127.0.0.1:\(try freePort())" }
+            let source = try world.folder("a")
+            try Data(repeating: 7, count: 300_000).write(to: URL(fileURLWithPath: source + "/large"))
+            a = try Node(world, "walship", source, ["--listen", addresses[0], "--name", "a"])
+            b = try Node(
+                world, "walrecv", try world.folder("b"),
+                ["--from", addresses[0], "--listen", addresses[1], "--name", "b"])
+            c = try Node(world, "walrecv", try world.folder("c"), ["--from", addresses[1], "--name", "c"])
+        }
+
+        func expectEqual(_ leader: Node, _ others: [Node]) throws {
+            try world.catchUp(leader, others)
+            for node in others { #expect(try Oracle.differences(leader.folder, node.folder).isEmpty, "\(node.folder)") }
+        }
+
+        func stop() throws { for node in [a, b, c] where node.child.isRunning { try node.stop() } }
+    }
+
+    @Test func changesGoDownTheChain() throws {
+        try withWorld { world in
+            let chain = try Chain(world)
+            try chain.expectEqual(chain.a, [chain.b, chain.c])
+            // Content that is not in the log is had from the one in between.
+            var bytes = Data((0..<30_000_000).map { UInt8(truncatingIfNeeded: $0 &* $0 >> 7) })
+            try bytes.write(to: URL(fileURLWithPath: chain.a.folder + "/huge"))
+            try chain.expectEqual(chain.a, [chain.b, chain.c])
+            bytes[17_000_000] ^= 1
+            try bytes.write(to: URL(fileURLWithPath: chain.a.folder + "/huge"))
+            try FileManager.default.removeItem(atPath: chain.a.folder + "/large")
+            try chain.expectEqual(chain.a, [chain.b, chain.c])
+            let status = try #require(try chain.b.status())
+            #expect(status.replica("c")?["state"] as? String == "streaming")
+            let group = try #require(try chain.c.status()?["group"] as? [String: Any])
+            #expect(group["primary"] as? String == chain.addresses[0])
+            // One of a chain counts for the primary once.
+            #expect(try chain.a.status()?.replicas.count == 1)
+            try chain.stop()
+        }
+    }
+
+    @Test func oneInBetweenMayBeAway() throws {
+        try withWorld { world in
+            let chain = try Chain(world)
+            try chain.expectEqual(chain.a, [chain.b, chain.c])
+            for round in 0..<3 {
+                try chain.b.crash()
+                try Data("\(round)".utf8).write(to: URL(fileURLWithPath: chain.a.folder + "/file\(round)"))
+                try chain.b.restart()
+                if round == 1 { try chain.c.crash(); try chain.c.restart() }
+                try chain.expectEqual(chain.a, [chain.b, chain.c])
+            }
+            try chain.stop()
+        }
+    }
+
+    @Test func theOneInBetweenIsPromoted() throws {
+        try withWorld { world in
+            let chain = try Chain(world)
+            try chain.expectEqual(chain.a, [chain.b, chain.c])
+            try chain.a.crash()
+            try world.must("walctl", "promote", chain.addresses[1])
+            try Data("new".utf8).write(to: URL(fileURLWithPath: chain.b.folder + "/new"))
+            try chain.expectEqual(chain.b, [chain.c])
+            try until("new leader") {
+                (try chain.c.status()?["group"] as? [String: Any])?["primary"] as? String == chain.addresses[1]
+            }
+            try chain.stop()
+        }
+    }
+}
