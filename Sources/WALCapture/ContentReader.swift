@@ -49,13 +49,18 @@ package final class ContentReader {
     private func readAll(
         _ file: borrowing File, status: FileStatus, _ visit: (Piece) throws -> Void
     ) throws -> UInt64 {
-        let mayHaveHoles = status.allocatedBlocks * 512 < status.size && status.size > 0
-        if !mayHaveHoles { return try readRange(file, from: 0, to: status.size, visit) }
+        // Asked of each file: the number of its blocks does not tell, for those of its attributes are among them.
+        if try status.size == 0 || file.seekHole(from: 0) ?? 0 >= status.size {
+            return try readRange(file, from: 0, to: status.size, visit)
+        }
         var offset: UInt64 = 0
         while offset < status.size {
             guard let data = try file.seekData(from: offset), data < status.size else {
-                try visit(.hole(status.size - offset))
-                return status.size
+                // Unless it shrank.
+                let end = min(try file.size(), status.size)
+                guard end > offset else { return offset }
+                try visit(.hole(end - offset))
+                return end
             }
             if data > offset { try visit(.hole(data - offset)) }
             let end = min(try file.seekHole(from: data) ?? status.size, status.size)

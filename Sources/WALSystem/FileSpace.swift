@@ -32,7 +32,7 @@ extension File {
     /// No byte of the range is in a hole or behind the end. Zeros read the same from either.
     package func isData(_ range: Range<UInt64>) throws(SystemError) -> Bool {
         if range.isEmpty { return true }
-        return (try seekHole(from: range.lowerBound) ?? 0) >= range.upperBound
+        return try seekHole(from: range.lowerBound) ?? 0 >= range.upperBound
     }
 
     /// Returns when the writes that are under way now have ended. Where a file can be read while it is written to, as on

@@ -35,7 +35,7 @@ import WALTreeKit
         init() {
             let variables = ProcessInfo.processInfo.environment
             rounds = variables["WALSHIP_CONVERGE_ROUNDS"].flatMap { Int($0) }
-            seconds = variables["WALSHIP_CONVERGE_SECONDS"].flatMap { Double($0) } ?? 6
+            seconds = variables["WALSHIP_CONVERGE_SECONDS"].flatMap { Double($0) } ?? 1
             keep = variables["WALSHIP_CONVERGE_KEEP"]
         }
     }

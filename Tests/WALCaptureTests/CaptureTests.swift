@@ -50,6 +50,18 @@ import WALTreeKit
         }
     }
 
+    /// Whose block makes up for the one that the hole saves.
+    @Test mutating func aHoleIsSeenBesideALargeAttribute() throws {
+        try primary.start()
+        try Files.write(primary.path + "/file", random.bytes(20_000))
+        try Files.setAttribute(primary.path + "/file", "user.large", random.bytes(2000))
+        try Files.punch(primary.path + "/file", at: 4096, 4096)
+        try primary.mark()
+        let content = try #require(try primary.changes(after: 1).lazy.compactMap(\.fileContent).first)
+        #expect(content.extents.contains { if case .hole(4096) = $0 { true } else { false } })
+        try expectRight()
+    }
+
     /// Only the write that makes a page dirty sets the file's times.
     @Test func eachScanFindsWhatWasWrittenThroughAMapping() throws {
         let path = primary.path + "/file"
