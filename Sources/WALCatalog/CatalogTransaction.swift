@@ -374,6 +374,14 @@ package final class CatalogTransaction {
         return current
     }
 
+    package func hasDevices() throws -> Bool {
+        let statement = try self.statement("SELECT 1 FROM objects WHERE kind IN (?, ?) LIMIT 1")
+        defer { statement.reset() }
+        statement.bind(1, UInt64(Kind.characterDevice.rawValue))
+        statement.bind(2, UInt64(Kind.blockDevice.rawValue))
+        return try statement.step()
+    }
+
     package func nameCount() throws -> UInt64 {
         let statement = try self.statement("SELECT COUNT(*) FROM names")
         defer { statement.reset() }

@@ -192,6 +192,8 @@ package struct NodeStatus: Codable, Sendable {
         /// Where others reach this node, and its primary.
         package var address: String?
         package var primary: String?
+        /// The one before, where this node knows of one.
+        package var formerPrimary: String?
         package var promisedEpoch: UInt64
         /// So many replicas must have a segment before it is answered as safe.
         package var syncReplicas: UInt32
@@ -413,13 +415,14 @@ extension NodeStatus.Replica {
 
 extension NodeStatus.Group {
     enum CodingKeys: String, CodingKey {
-        case address, primary, promisedEpoch, syncReplicas, members
+        case address, primary, formerPrimary, promisedEpoch, syncReplicas, members
     }
 
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
         try container.encode(address, forKey: .address)
         try container.encode(primary, forKey: .primary)
+        try container.encode(formerPrimary, forKey: .formerPrimary)
         try container.encode(promisedEpoch, forKey: .promisedEpoch)
         try container.encode(syncReplicas, forKey: .syncReplicas)
         try container.encode(members, forKey: .members)

@@ -54,7 +54,8 @@ package struct Promotion {
         }
         let members = first.group?.members ?? []
         var addresses = [target] + candidates
-        for text in members.compactMap(\.address) + [first.group?.primary].compactMap({ $0 }) {
+        let leading = [first.group?.primary, first.group?.formerPrimary]
+        for text in (members.map(\.address) + leading).compactMap({ $0 }) {
             if let address = try? Address(text), !addresses.contains(address) { addresses.append(address) }
         }
         var (seen, missing) = await GroupClient.look(at: addresses)

@@ -23,7 +23,9 @@ struct Herald {
         let entries = node.replicas.entries
         let connected = entries.filter { $0.value.owner != nil }
         let members = (node.file.members ?? []).filter { connected[$0.name] == nil }.map(\.address)
-        let known = members + entries.filter { $0.value.owner == nil }.values.map(\.reachable)
+        let known =
+            members + [node.file.formerLeader].compactMap { $0 }
+            + entries.filter { $0.value.owner == nil }.values.map(\.reachable)
         let present = connected.values.map(\.reachable)
         let own = node.host.address
         return Set(known.filter { !present.contains($0) }).compactMap { try? Address($0) }.filter { $0 != own }

@@ -199,7 +199,8 @@ extension PrimaryNode {
         status.filter = filter.lines
         let group = group()
         status.group = NodeStatus.Group(
-            address: host.address?.description, primary: host.address?.description, promisedEpoch: file.promisedEpoch,
+            address: host.address?.description, primary: host.address?.description, formerPrimary: file.formerLeader,
+            promisedEpoch: file.promisedEpoch,
             syncReplicas: group.syncReplicas,
             members: group.members.map {
                 NodeStatus.Group.Member(name: $0.name, address: $0.address.isEmpty ? nil : $0.address)

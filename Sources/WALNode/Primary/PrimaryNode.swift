@@ -64,8 +64,8 @@ package final class PrimaryNode: NodeRole, LogSource {
     var compression: Compression { settings.compression }
     var file: NodeFile { host.identity.value }
 
-    init(_ settings: PrimarySettings, host: NodeHost, logger: Logger) throws {
-        self.settings = settings
+    init(_ given: PrimarySettings, host: NodeHost, logger: Logger) throws {
+        var settings = given
         self.host = host
         self.logger = logger
         let folder = host.folder
@@ -91,6 +91,12 @@ package final class PrimaryNode: NodeRole, LogSource {
             try? folder.staging.unlink(entry.name)
         }
         try Self.catchUp(catalog, with: writer, logger)
+        if before.isAppointed == true {
+            // As a replica it was not told what is left out; what the history has of them it must not lose.
+            let hasDevices = try catalog.read { try $0.hasDevices() }
+            settings.capture.capturesDevices = settings.capture.capturesDevices || hasDevices
+        }
+        self.settings = settings
         if before.isAppointed == true, writer.end.epoch < epoch { try Self.beginEpoch(epoch, history, catalog, writer) }
         self.writer = Mutex(writer)
         replicas = try ReplicaRegistry(folder: folder.directory)
@@ -159,7 +165,6 @@ package final class PrimaryNode: NodeRole, LogSource {
         // Also those that have not come to this primary yet: they may have what it has acknowledged under another.
         var members = Dictionary((file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
         for (name, entry) in replicas.entries { members[name] = entry.reachable }
-        members[""] = nil
         return Group(
             leader: host.address?.description ?? "", syncReplicas: UInt32(clamping: settings.syncReplicas),
             members: members.sorted { $0.key < $1.key }.prefix(Limits.maxGroupMembers)

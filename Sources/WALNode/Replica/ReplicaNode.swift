@@ -326,6 +326,11 @@ package final class ReplicaNode: NodeRole, LogSource {
         link?.connection.closeFromOutside(reason: reason)
     }
 
+    /// False where nobody waits for the end of this role, or the apply thread has it already.
+    func takeRetired() -> Bool {
+        state.update { $0.retired.take() != nil }
+    }
+
     /// Dials at once, where it waits before it dials again.
     func hurry() {
         dialer.withLock { $0 }?.hurry()

@@ -25,6 +25,7 @@ extension ReplicaNode {
                 )
             }
             file.promisedEpoch = epoch
+            file.forgetLeader()
         }
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
         dropReplicas("a higher epoch was promised")
@@ -68,17 +69,25 @@ extension ReplicaNode {
             throw NodeError(.failed, "\(nodeFile.node) is not whole: it must finish its sync first")
         }
         update { $0.isDraining = true }
-        do {
-            await leaveLink("about to lead")
-            try await withCheckedThrowingContinuation { continuation in
-                update { $0.retired = { continuation.resume(with: $0) } }
+        await leaveLink("about to lead")
+        let outcome: Result<Void, any Error> = await withCheckedContinuation { continuation in
+            let once = Once(continuation)
+            update { $0.retired = { once.resume($0) } }
+            once.expire(after: Self.drainSeconds) { [self] in
+                // Taken by the apply thread, it is about to be answered.
+                guard takeRetired() else { return }
+                let text = "has not applied all that it has after \(Int(Self.drainSeconds)) s; walctl status says why"
+                once.resume(.failure(NodeError(.notMet, "\(nodeFile.node) \(text)")))
             }
-        } catch {
+        }
+        if case .failure(let error) = outcome {
             update { $0.isDraining = false }
             throw error
         }
         return logView.durableEnd
     }
+
+    private static let drainSeconds = 50.0
 
     /// Ends the connection to the primary; returns when all that came over it is in the log. The next one may stand by then.
     private func leaveLink(_ reason: String) async {

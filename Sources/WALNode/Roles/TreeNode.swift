@@ -251,24 +251,22 @@ package final class TreeNode: Service {
             guard let replica else {
                 throw NodeError(.failed, "\(file.node) is \(file.role.rawValue); only a replica can be promoted")
             }
-            guard epoch >= file.promisedEpoch, epoch > file.epoch else {
-                throw NodeError(
-                    .failed, "\(file.node) has promised epoch \(file.promisedEpoch); \(epoch) is too low: promote again"
-                )
-            }
+            let refusal = NodeError(.failed, "\(file.node) has promised another epoch than \(epoch): promote again")
+            guard epoch == file.promisedEpoch, epoch > file.epoch else { throw refusal }
             let position = try await replica.drain()
+            // Whatever comes of it, the replica has ended.
+            defer { endRole() }
             try host.identity.update { file in
+                guard file.promisedEpoch == epoch else { throw refusal }
                 file.role = .primary
                 file.isAppointed = true
                 file.epoch = epoch
                 file.promisedEpoch = epoch
-                // The old primary is told, too, when it comes back.
-                let old = file.leader.map { NodeFile.Member(name: "", address: $0) }
-                file.members = (file.members ?? []).filter { $0.name != file.node } + [old].compactMap { $0 }
+                file.members?.removeAll { $0.name == file.node }
+                file.forgetLeader()
                 file.leader = host.address?.description
             }
             logger.notice("promoted at \(position.short)", metadata: ["epoch": "\(epoch)"])
-            endRole()
             return position
         }
     }

@@ -25,6 +25,8 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package var filter: [String]?
     /// `HOST:PORT` of the primary as last heard; nil where none is known.
     package var leader: String?
+    /// The primary before: it may not know yet that it is none any more.
+    package var formerLeader: String?
     /// `HOST:PORT` of the primary that a promotion told this replica to follow.
     package var upstream: String?
     /// The replicas of the group, as the primary last told them.
@@ -45,6 +47,7 @@ package struct NodeFile: Codable, Hashable, Sendable {
     private enum CodingKeys: String, CodingKey {
         case format, node, role, history, epoch, filter, leader, upstream, members
         case promisedEpoch = "promised_epoch"
+        case formerLeader = "former_leader"
         case syncReplicas = "sync_replicas"
         case isAppointed = "appointed"
         case isRejoining = "rejoining"
@@ -56,6 +59,12 @@ package struct NodeFile: Codable, Hashable, Sendable {
         self.history = history?.description
         self.epoch = epoch
         promisedEpoch = epoch
+    }
+
+    /// A higher epoch was promised: who led so far does not any more, and who will is not known.
+    mutating func forgetLeader() {
+        formerLeader = leader ?? formerLeader
+        leader = nil
     }
 
     package var historyID: HistoryID {
@@ -111,6 +120,7 @@ extension NodeStatus.Group {
     init(_ file: NodeFile, address: String?) {
         self.address = address
         primary = file.leader
+        formerPrimary = file.formerLeader
         promisedEpoch = file.promisedEpoch
         syncReplicas = file.syncReplicas ?? 0
         members = (file.members ?? []).map {
