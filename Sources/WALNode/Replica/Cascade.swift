@@ -1,3 +1,4 @@
+import Logging
 import WALFormat
 import WALLog
 import WALSystem
