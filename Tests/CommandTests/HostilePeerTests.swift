@@ -201,7 +201,8 @@ import WALTestKit
     private func hello(role: UInt8, flags: UInt8 = 0, name: String, history: [UInt8]) -> [UInt8] {
         var payload = little(UInt16(1)) + [role, flags, UInt8(name.utf8.count)] + Array(name.utf8) + history
         payload += little(UInt64(role == 1 ? 1 : 0))
-        payload += [UInt8](repeating: 0, count: 8 + 8 + 16 + 8)
+        // A position, no partial bytes, and no address.
+        payload += [UInt8](repeating: 0, count: 8 + 8 + 16 + 8 + 1)
         var bytes = header(length: UInt32(payload.count), type: 1)
         // A primary's frames are of its epoch.
         if role == 1 { bytes.replaceSubrange(8..<16, with: little(UInt64(1))) }

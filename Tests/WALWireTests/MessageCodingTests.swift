@@ -62,10 +62,11 @@ import WALWire
     @Test func hello() {
         let hello = Hello(
             role: .receiver, flags: [.empty, .needsSync], node: "né", history: Samples.history, promisedEpoch: 8,
-            position: position, partialBytes: 9)
+            position: position, partialBytes: 9, address: "h:1")
         #expect(
             Message.hello(hello).payload
-                == [1, 0, 2, 3] + [3, 0x6E, 0xC3, 0xA9] + historyBytes + u64(8) + positionBytes + u64(9))
+                == [1, 0, 2, 3] + [3, 0x6E, 0xC3, 0xA9] + historyBytes + u64(8) + positionBytes + u64(9)
+                + [3, 0x68, 0x3A, 0x31])
     }
 
     /// The examples of walship-protocol(7).
@@ -74,9 +75,9 @@ import WALWire
         hello.partialBytes = 128
         let welcome = Welcome(way: .stream, history: Samples.history, resumedBytes: 128)
         let example =
-            bytes("4c00000001000000030000000000000001000200077265706c69636100112233")
+            bytes("4d00000001000000030000000000000001000200077265706c69636100112233")
             + bytes("445566778899aabbccddeeff030000000000000003000000000000000a000000")
-            + bytes("00000000000000000000000a000000000000000a8000000000000000")
+            + bytes("00000000000000000000000a000000000000000a800000000000000000")
         #expect(Message.hello(hello).frame(epoch: 3) == example)
         #expect(
             Message.welcome(welcome).frame(epoch: 3)
@@ -94,7 +95,10 @@ import WALWire
     }
 
     @Test func refuse() {
-        #expect(Message.refuse(Refusal(.fenced, "no")).payload == [2, 2, 0x6E, 0x6F])
+        #expect(Message.refuse(Refusal(.fenced, "no")).payload == [2, 2, 0x6E, 0x6F, 0])
+        #expect(
+            Message.refuse(Refusal(.redirect, "no", address: "h:1")).payload
+                == [1, 2, 0x6E, 0x6F, 3, 0x68, 0x3A, 0x31])
     }
 
     @Test func segmentPart() {
@@ -113,6 +117,15 @@ import WALWire
     @Test func heartbeat() {
         let beat = Heartbeat(position: position, captureTime: 4, clock: 5)
         #expect(Message.heartbeat(beat).payload == positionBytes + u64(4) + u64(5))
+    }
+
+    @Test func group() {
+        let group = Group(
+            leader: "h:1", syncReplicas: 2,
+            members: [Group.Member(name: "a", address: ""), Group.Member(name: "b", address: "h:2")])
+        #expect(
+            Message.group(group).payload
+                == [3, 0x68, 0x3A, 0x31, 2, 0, 0, 0, 2] + [1, 0x61, 0] + [1, 0x62, 3, 0x68, 0x3A, 0x32])
     }
 
     @Test func syncBegin() {
