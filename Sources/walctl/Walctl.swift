@@ -9,7 +9,7 @@ struct Walctl: AsyncParsableCommand {
         discussion: """
             TARGET is a directory that walship or walrecv keeps, or HOST:PORT of a node, or several of these separated by \
             commas, of which the first that answers is asked. Exit codes: 0 done, 1 failed, 2 condition not met, \
-            3 diverged or corrupt, 64 usage. See walctl(1).
+            3 diverged or corrupt, 4 no primary known, 64 usage. See walctl(1).
             """,
         version: version,
         subcommands: [

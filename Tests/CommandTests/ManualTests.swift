@@ -35,7 +35,9 @@ import Testing
     }
 
     /// Names in the contract of `--json`, as paths such as `replicas[].name`.
-    @Test(arguments: [("NodeStatus", "STATUS AS JSON"), ("VerifyReport", "VERIFY AS JSON")])
+    @Test(arguments: [
+        ("NodeStatus", "STATUS AS JSON"), ("VerifyReport", "VERIFY AS JSON"), ("Outcome", "PROMOTE AS JSON"),
+    ])
     func namesInJSON(type: String, section: String) throws {
         let page = try ManualPage("walctl.1")
         let documented = try page.section(section).compactMap { line in
@@ -44,7 +46,7 @@ import Testing
         #expect(documented.count == Set(documented).count)
         // A position is explained once, in the status.
         let declared = try JSONNames().paths(of: type, followsPosition: type == "NodeStatus")
-        expectEqual(Set(documented), Set(declared), "ControlTypes.swift and \(page.file)")
+        expectEqual(Set(documented), Set(declared), "\(type) and \(page.file)")
     }
 
     @Test(arguments: ["walship.8", "walrecv.8", "walctl.1"])
@@ -242,13 +244,15 @@ private struct ManualPage {
     }
 }
 
-/// The names of ControlTypes.swift, read from its text: what is null or absent now is in no output.
+/// The names of what is printed as JSON, read from the source's text: what is null or absent now is in no output.
 private struct JSONNames {
     private var fields: [String: [(name: String, type: String)]] = [:]
 
     init() throws {
         var current: [String] = []
-        for line in try Checkout.text("Sources/WALNode/Control/ControlTypes.swift").split(separator: "\n") {
+        let files = ["Control/ControlTypes", "Failover/Promotion"]
+        let text = try files.map { try Checkout.text("Sources/WALNode/\($0).swift") }.joined()
+        for line in text.split(separator: "\n") {
             if let match = line.firstMatch(of: /^ *package struct (\w+)/) {
                 current.append(String(match.1))
             } else if line.firstMatch(of: /^ *(enum|extension|package enum) .*\{$/) != nil {
@@ -262,7 +266,7 @@ private struct JSONNames {
     }
 
     func paths(of type: String, followsPosition: Bool) throws -> [String] {
-        try #require(fields[type], "ControlTypes.swift has no \(type)").flatMap { field in
+        try #require(fields[type], "no type \(type)").flatMap { field in
             let inner = field.type.filter { !"[]? ".contains($0) }
             let path = Self.snakeCase(field.name)
             guard fields[inner] != nil, followsPosition || inner != "PositionStatus" else { return [path] }

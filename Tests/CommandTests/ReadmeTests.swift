@@ -66,10 +66,7 @@ import WALFormat
             let folder = try world.folder("srv")
             try world.must("cp", "-a", Checkout.path + "/fixtures/tree", folder + "/photos")
             try world.must("rm", "-rf", folder + "/photos/.wal")
-            var script = [
-                // A daemon that a person starts in a terminal is up when the next line is typed.
-                "up() { for _ in {1..600}; do [ -S \"$1/.wal/control.sock\" ] && return; sleep 0.1; done; return 1; }"
-            ]
+            var script = [Self.up]
             for (number, line) in lines.enumerated() {
                 let own = line.replacing("/srv/", with: folder + "/").replacing("7420", with: "\(port)")
                 script += ["echo '### \(number)'", own]
@@ -93,6 +90,36 @@ import WALFormat
             #expect(try text(ofFile: folder + "/mirror/hello") == "hello\n")
         }
     }
+
+    /// Every line works when it is copied, one after the other.
+    @Test func failover() throws {
+        let lines = try commands("Failover")
+        for verb in ["promote", "rejoin", "switchover"] {
+            #expect(lines.contains { $0.hasPrefix("walctl \(verb) ") }, "\(verb)")
+        }
+        try withWorld { world in
+            let folder = try world.folder("srv")
+            let ports = try ["7420", "7421", "7422"].map { (known: $0, own: try freePort()) }
+            var script = [Self.up]
+            for line in lines {
+                var own = line.replacing("/srv/", with: folder + "/")
+                for port in ports { own = own.replacing(":\(port.known)", with: ":\(port.own)") }
+                script.append(own)
+                if own.contains(" &") && !own.contains("&&") { script.append("up \(own.split(separator: " ")[1])") }
+            }
+            let outcome = try run(world, script)
+            try #require(outcome.status == 0, "\(outcome)")
+            #expect(outcome.lines.last == "equal to 127.0.0.1:\(ports[0].own)", "\(outcome)")
+            for node in ["a", "b", "c"] { #expect(try text(ofFile: "\(folder)/\(node)/world") == "world\n") }
+            let kept = try FileManager.default.subpathsOfDirectory(atPath: folder + "/a/.wal/quarantine")
+            #expect(kept.contains { $0.hasSuffix("/files/late") }, "\(kept)")
+            #expect(!FileManager.default.fileExists(atPath: folder + "/a/late"))
+        }
+    }
+
+    /// A daemon that a person starts in a terminal is up when the next line is typed.
+    private static let up =
+        "up() { for _ in {1..600}; do [ -S \"$1/.wal/control.sock\" ] && return; sleep 0.1; done; return 1; }"
 
     /// The commands in `lines` by one shell, the built ones first in its path; at its end, whatever that is, nothing of it
     /// runs any more.
@@ -126,6 +153,7 @@ import WALFormat
             "| a segment | \(Limits.maxSegmentRawBytes >> 20) MiB raw, \(grouped(Int(Limits.maxSegmentEntries))) entries |",
             "| new content of one file in the log | \(Limits.defaultMaxInlineContentBytes >> 20) MiB (`--inline-limit`)",
             "| sent and not yet taken, per connection | \(Limits.sendWindowBytes >> 20) MiB |",
+            "| replicas that a primary tells of | \(grouped(Limits.maxGroupMembers)) |",
         ] {
             #expect(table.contains(row), "the README's limits lack: \(row)")
         }

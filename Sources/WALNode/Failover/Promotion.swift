@@ -29,6 +29,8 @@ package struct Promotion {
     package var target: Address
     package var candidates: [Address] = []
     package var isForced = false
+    /// The target has all that the primary had, which gives the lead away: nobody else has to promise anything.
+    var isPlanned = false
     package var timeoutSeconds: Double = 60
     /// For a person who watches.
     package var say: @Sendable (String) -> Void = { _ in }
@@ -82,10 +84,13 @@ package struct Promotion {
         let needed = max(count - min(acknowledged, count) + 1, count / 2 + 1)
         var warnings: [String] = []
         let able = voters.filter { Self.isWhole($0.status) }
-        if able.count < needed {
+        if able.count < needed, !isPlanned {
             let lacking = names.subtracting(able.map(\.status.node)).sorted().map { name in
                 let address = members.first { $0.name == name }?.address
-                let why = missing.first { $0.address.description == address }.map { ": \($0.why)" } ?? ""
+                let why =
+                    address == nil
+                    ? ": it listens nowhere, so it cannot be asked; give it --listen"
+                    : missing.first { $0.address.description == address }.map { ": \($0.why)" } ?? ""
                 return "\(name)\(why)"
             }
             let text =
@@ -108,6 +113,7 @@ package struct Promotion {
             do {
                 _ = try await GroupClient.ask(leader.address, fence, seconds: 10)
             } catch {
+                guard !isPlanned else { throw error }
                 warnings.append("\(leader.status.node) is not fenced: \(error)")
             }
         }
@@ -124,7 +130,7 @@ package struct Promotion {
             }
         }
         let whole = promised.filter(\.isWhole)
-        guard whole.count >= needed || isForced else {
+        guard whole.count >= needed || isForced || isPlanned else {
             throw NodeError(
                 .notMet,
                 "\(whole.count) of \(count) replicas have promised epoch \(epoch) and \(needed) must; run it again, or give "

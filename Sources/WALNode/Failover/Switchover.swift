@@ -29,8 +29,11 @@ package struct Switchover {
         if old.role == "primary", new.role == "primary", old.epoch > new.epoch {
             throw NodeError(.failed, "\(new.node) at \(to) is a deposed primary; walctl rejoin it first")
         }
-        if old.role == "primary", new.role != "primary" { try await drain(old, new) }
         var promotion = Promotion(target: to)
+        if old.role == "primary", new.role != "primary" {
+            try await drain(old, new)
+            promotion.isPlanned = true
+        }
         promotion.timeoutSeconds = timeoutSeconds
         promotion.say = say
         let outcome = try await promotion.run()

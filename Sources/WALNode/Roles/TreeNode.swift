@@ -337,7 +337,15 @@ extension TreeNode: ControlService {
                 throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and follows nobody")
             }
             try await replica.follow(request.address ?? "", epoch: epoch)
-        case .fence: try await fence(epoch: epoch, leader: request.address)
+        case .fence:
+            let file = host.identity.value
+            // Whoever has not promoted yet claims the epoch: it is given away once.
+            guard request.address != nil || (file.role == .primary && epoch > file.promisedEpoch) else {
+                throw NodeError(
+                    .notMet,
+                    "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
+            }
+            try await fence(epoch: epoch, leader: request.address)
         case .rejoin: try await rejoin(leader: request.address)
         default: break
         }
