@@ -23,6 +23,8 @@ struct Patch {
     var parts: [Part]
     /// What is to be read, and made parts, before the patch is whole.
     var loans: [Loan] = []
+    /// The last block, where it is neither here nor in the log.
+    var end: ContentBlock?
 
     /// A patch is written twice, so it must be far smaller than the file, which would be written once.
     private static let minFileToLoans: UInt64 = 8
@@ -60,8 +62,12 @@ struct Patch {
                 known = holes
                 guard holes.contain(offset..<offset + length) else { return nil }
                 offset += length
-            // What is yet to come is for a new file, too, which can wait unseen until it is whole.
-            case .fetch: return nil
+            // What is yet to come is for a new file, too, which can wait unseen until it is whole. A single block is
+            // waited for: a file that was written to and cut short is not copied for it.
+            case .fetch(let block):
+                guard offset + UInt64(block.length) == size else { return nil }
+                end = block
+                offset = size
             }
         }
     }

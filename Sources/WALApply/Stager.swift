@@ -13,7 +13,7 @@ final class Stager {
     let disk: DiskTree
     let staging: Directory
     let bodies: [[UInt8]]
-    private let blocks: (any BlockSource)?
+    let blocks: (any BlockSource)?
     let metadata: MetadataWriter
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
@@ -43,7 +43,7 @@ final class Stager {
     func stageAll(_ fold: inout Fold) throws {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
-        let tasks = fold.takeTasks()
+        let tasks = try fold.takeTasks().map { try keepingEnd($0, fold) }
         var expected = tasks[...]
         for task in tasks {
             while let blocks, blocks.canExpect, let next = expected.popFirst() { blocks.expect(next.fetches) }
@@ -211,7 +211,7 @@ final class Stager {
 
     /// Writes one object now, because another one copies from it.
     func stageEarly(_ object: ObjectID, _ fold: inout Fold) throws {
-        for task in fold.takeTasks(before: object) { try stage(task, fold, isLast: false) }
+        for task in fold.takeTasks(before: object) { try stage(keepingEnd(task, fold), fold, isLast: false) }
     }
 
     /// `isLast`: nothing in the batch copies from this version or replaces it.
@@ -371,7 +371,7 @@ final class Stager {
     }
 
     /// Zeros are held where they were written: in a file of its full size, what is still to come reads as zeros, too.
-    private func holds(_ file: borrowing File, _ offset: UInt64, _ block: ContentBlock) throws -> Bool {
+    func holds(_ file: borrowing File, _ offset: UInt64, _ block: ContentBlock) throws -> Bool {
         guard try file.isData(offset..<offset + UInt64(block.length)) else { return false }
         let bytes = try file.read(count: Int(block.length), at: offset)
         return bytes.count == Int(block.length) && Digest(of: bytes) == block.digest

@@ -14,7 +14,7 @@ extension Stager {
             try !checked.isEdited(place.directory.status(of: place.name))
         else { return false }
         var body = bodies[task.set]
-        guard let whole = try takeLoans(patch, &body, fold) else { return false }
+        guard let whole = try takeEnd(takeLoans(patch, &body, fold), &body, task) else { return false }
         let file = try place.directory.openFile(place.name)
         let trimmed = try whole.trimmed(to: file, body)
         if try !stageClone(task, trimmed, body, of: file, fold) {
@@ -23,6 +23,27 @@ extension Stager {
         }
         try file.close()
         return true
+    }
+
+    /// Of a file that was cut short, the primary cannot tell whether its last block is the first bytes of one that the
+    /// replica has (walship-segment(5), "fetch"). Where it is, it becomes a copy of what stays where it is.
+    func keepingEnd(_ task: Fold.Task, _ fold: Fold) throws -> Fold.Task {
+        guard let content = task.content, let before = task.before, content.size < before.size,
+            case .fetch(let block)? = content.extents.last, try !fold.catalog.isPending(before.id),
+            let file = try openSource(before.id, fold)
+        else { return task }
+        let offset = content.size - UInt64(block.length)
+        let isHeld = try holds(file, offset, block)
+        try file.close()
+        guard isHeld else { return task }
+        var kept = content
+        let source = ContentSource(object: before.id, content: before.content)
+        kept.extents[kept.extents.count - 1] = .copy(
+            source: kept.sources.count, offset: offset, length: UInt64(block.length))
+        kept.sources.append(source)
+        var task = task
+        task.content = kept
+        return task
     }
 
     /// The patch with its loans as parts, whose bytes are appended to `body`; nil when some are not to be had here.
@@ -40,6 +61,22 @@ extension Stager {
             body += bytes
         }
         return whole
+    }
+
+    /// The patch with its last block; nil when nobody has that any more.
+    private func takeEnd(_ patch: Patch?, _ body: inout [UInt8], _ task: Fold.Task) throws -> Patch? {
+        guard var whole = patch, let block = whole.end else { return patch }
+        guard let blocks else { throw ApplyError.interrupted }
+        let offset = whole.size - UInt64(block.length)
+        whole.end = nil
+        var isHere = false
+        try blocks.fetch([BlockRequest(object: task.row.id, offset: offset, block: block)]) { _, bytes in
+            guard let bytes else { return }
+            whole.parts.append(Patch.Part(offset: offset, range: body.count..<body.count + bytes.count))
+            body += bytes
+            isHere = true
+        }
+        return isHere ? whole : nil
     }
 
     /// On a file system with reflinks the new version is a clone with the changed blocks written over it: as cheap as a

@@ -18,9 +18,13 @@ struct ContentCapture {
 
     /// Writes the entry of file `object` to `changes`. `known` is asked for content that may be repeated in the file. Of
     /// new content, `maxInlineBytes` go into the entry.
+    ///
+    /// `longer`: the size of the last version, where the file has become shorter. What a cut leaves of a block is a new
+    /// block, and nobody here has the old bytes to see that it is that; a replica has. So it is left to be fetched, and
+    /// who holds it need not ask.
     func write(
         _ file: borrowing File, status: FileStatus, object: ObjectID, known: consuming CopySources,
-        maxInlineBytes: Int, to changes: inout ChangeWriter
+        maxInlineBytes: Int, longer: UInt64?, to changes: inout ChangeWriter
     ) throws -> Result {
         var known = known
         changes.beginFile(object, status.metadata)
@@ -41,6 +45,9 @@ struct ContentCapture {
             case .data(let bytes, let block):
                 table.append(block)
                 let found = try known.find(block, at: offset)
+                let mayBeHeld =
+                    longer.map { Self.mayBeCut(block, at: offset, of: status.size, from: $0) } == true
+                    && known.hadBlock(at: offset)
                 offset += UInt64(block.length)
                 if let found {
                     isNew = false
@@ -49,7 +56,7 @@ struct ContentCapture {
                 }
                 run.flush(to: &changes)
                 newBytes += UInt64(block.length)
-                if !isNew, bytes.count <= inlineLeft {
+                if !isNew, !mayBeHeld, bytes.count <= inlineLeft {
                     inlineLeft -= bytes.count
                     changes.data(bytes)
                 } else {
@@ -61,6 +68,20 @@ struct ContentCapture {
         let digest = table.digest
         changes.endFile(size: size, digest: digest)
         return Result(table: table, digest: digest, size: size, newBytes: newBytes)
+    }
+}
+
+extension ContentCapture {
+    /// Less is better sent than looked for.
+    private static let minCutBytes = 4096
+    /// A smaller file that begins with a new block was written anew.
+    private static let minBytesCutToOneBlock: UInt64 = 1 << 20
+
+    private static func mayBeCut(
+        _ block: ContentBlock, at offset: UInt64, of size: UInt64, from longer: UInt64
+    ) -> Bool {
+        offset + UInt64(block.length) == size && block.length >= minCutBytes
+            && (offset > 0 || longer >= minBytesCutToOneBlock)
     }
 }
 

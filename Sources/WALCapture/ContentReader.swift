@@ -91,7 +91,7 @@ package final class ContentReader {
             isEnd = count < wanted || offset == end || wanted == 0
             var used = 0
             // Short of a whole block at the end of the buffer, the cut would depend on where the buffer ended.
-            while held - used >= Limits.maxChunkBytes || (isEnd && held > used) {
+            while held - used >= Chunker.maxBytes || (isEnd && held > used) {
                 let rest = UnsafeRawBufferPointer(rebasing: buffer[used..<held])
                 let length = Chunker.cut(rest)
                 let bytes = UnsafeRawBufferPointer(rebasing: rest[..<length])

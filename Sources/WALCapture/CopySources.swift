@@ -50,6 +50,12 @@ struct CopySources {
         return try load(block)
     }
 
+    /// Whether the object's last version had a block there, of whatever length, after ``find(_:at:)`` was asked for the
+    /// same place.
+    func hadBlock(at offset: UInt64) -> Bool {
+        sources.first { $0.content.object == object }?.hasBlock(at: offset) ?? false
+    }
+
     private mutating func use(_ index: Int, _ offset: UInt64) -> Location {
         if index > 0 { sources.insert(sources.remove(at: index), at: 0) }
         return Location(source: sources[0].content, offset: offset)
@@ -99,6 +105,10 @@ private struct Source {
         while here < blocks.count, offsets[here] < offset { here += 1 }
         guard here < blocks.count, offsets[here] == offset, blocks[here] == block else { return nil }
         return found(here)
+    }
+
+    func hasBlock(at offset: UInt64) -> Bool {
+        here < blocks.count && offsets[here] == offset && !blocks[here].isHole
     }
 
     mutating func findNext(_ block: ContentBlock) -> UInt64? {

@@ -38,12 +38,14 @@ extension Reconciler {
         }
         if first.size >= Self.hugeBytes { try emitNow() }
         let mark = changes.mark
+        // One that is written all the time would be another one when a replica asks.
+        let longer = old.flatMap { $0.size > first.size && !glance.isOverdue ? $0.size : nil }
         let result: ContentCapture.Result
         do {
             result = try content.write(
                 file, status: first, object: object,
                 known: copySources(of: object, first, old: old, before: before), maxInlineBytes: maxInlineBytes,
-                to: &changes)
+                longer: longer, to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
             progress.report(try path(of: glance.place), "\(error)")

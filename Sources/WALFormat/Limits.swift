@@ -32,7 +32,6 @@ package enum Limits {
 
     /// Content-defined blocks of a file.
     package static let minChunkBytes = 16 << 10
-    package static let targetChunkBytes = 64 << 10
     package static let maxChunkBytes = 256 << 10
 
     /// Payload of one frame on the wire.

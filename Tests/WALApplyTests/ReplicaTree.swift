@@ -11,6 +11,7 @@ final class ReplicaTree {
     let stagingPath: String
     let quarantinePath: String
     let quarantine: Quarantine
+    let written = WrittenBytes()
     private(set) var catalog: Catalog
     private(set) var applier: Applier
 
@@ -25,7 +26,7 @@ final class ReplicaTree {
         quarantine = Quarantine(directory: try Directory.open(path: quarantinePath))
         applier = Applier(
             catalog: catalog, root: try Directory.open(path: path), staging: try Directory.open(path: stagingPath),
-            quarantine: quarantine)
+            quarantine: quarantine, written: written)
     }
 
     /// Begins where a primary with an empty root began: at its baseline.
@@ -65,7 +66,7 @@ final class ReplicaTree {
         catalog = try Catalog(path: scratch.path + "/catalog.sqlite")
         applier = Applier(
             catalog: catalog, root: try Directory.open(path: path), staging: try Directory.open(path: stagingPath),
-            quarantine: quarantine)
+            quarantine: quarantine, written: written)
     }
 
     /// The digest that is kept is that of the rows.

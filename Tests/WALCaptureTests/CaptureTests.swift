@@ -145,6 +145,38 @@ import WALTreeKit
         try expectRight()
     }
 
+    /// What a cut leaves of a block is a new block, which replicas hold without knowing.
+    @Test mutating func whatIsLeftOfACutBlockIsNotSent() throws {
+        let path = primary.path + "/large"
+        let small = primary.path + "/small"
+        try Files.write(path, random.bytes(3 << 20))
+        try Files.write(small, random.bytes(900_000))
+        try primary.start()
+        func lastExtent(of path: String, _ change: () throws -> Void) throws -> (data: Int, isFetch: Bool) {
+            let seq = primary.sink.end.seq
+            try change()
+            try primary.mark()
+            let content = try #require(try primary.changes(after: seq).compactMap(\.fileContent).first)
+            let isFetch = if case .fetch? = content.extents.last { true } else { false }
+            #expect(content.extents.dropLast().allSatisfy { if case .copy = $0 { true } else { false } })
+            return (try dataBytes(after: seq), isFetch)
+        }
+        for size in [2_000_000, 1_999_000, 10_000] {
+            let (data, isFetch) = try lastExtent(of: path) { try Files.truncate(path, to: size) }
+            #expect(data == 0 && isFetch, "\(size)")
+        }
+        for size in [500_000, 100_000] {
+            let (data, isFetch) = try lastExtent(of: small) { try Files.truncate(small, to: size) }
+            #expect(data == 0 && isFetch, "\(size)")
+        }
+        // Few bytes, and a short file that is written anew, are in the log, which needs nobody.
+        let (few, _) = try lastExtent(of: path) { try Files.truncate(path, to: 4095) }
+        #expect(few == 4095)
+        let (anew, isFetch) = try lastExtent(of: small) { try Files.write(small, random.bytes(20_000)) }
+        #expect(anew == 20_000 && !isFetch)
+        try expectRight()
+    }
+
     private func dataBytes(after seq: UInt64) throws -> Int {
         try primary.changes(after: seq).compactMap(\.fileContent).flatMap(\.extents).reduce(0) { sum, extent in
             if case .data(let range) = extent { sum + range.count } else { sum }

@@ -4,8 +4,10 @@ import WALFormat
 /// What the rest of the suite takes for granted about the numbers.
 @Suite struct LimitsTests {
     @Test func blocksOfContentAreOrdered() {
-        #expect(Limits.minChunkBytes < Limits.targetChunkBytes)
-        #expect(Limits.targetChunkBytes < Limits.maxChunkBytes)
+        #expect(Limits.minChunkBytes < Chunker.maxBytes)
+        #expect(Chunker.maxBytes <= Limits.maxChunkBytes)
+        // A small change lies across two blocks at most.
+        #expect(2 * Chunker.maxBytes + 4096 < 256 << 10)
         // A hole's length stands in 32 bits, and data never looks longer than a hole may be.
         #expect(Limits.maxChunkBytes <= Limits.maxHoleBytes)
         #expect(UInt64(Limits.maxHoleBytes) <= UInt64(UInt32.max))
