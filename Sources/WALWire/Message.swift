@@ -119,11 +119,14 @@ package struct Welcome: Hashable, Sendable {
     package var history: HistoryID
     /// Bytes of the segment that the receiver holds in part: how many of them are kept.
     package var resumedBytes: UInt64
+    /// Bytes of the log that a stream begins with, the kept ones among them.
+    package var behindBytes: UInt64
 
-    package init(way: Way, history: HistoryID, resumedBytes: UInt64) {
+    package init(way: Way, history: HistoryID, resumedBytes: UInt64, behindBytes: UInt64 = 0) {
         self.way = way
         self.history = history
         self.resumedBytes = resumedBytes
+        self.behindBytes = behindBytes
     }
 }
 

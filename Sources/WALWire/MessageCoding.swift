@@ -45,6 +45,7 @@ extension Message {
             writer.integer(welcome.way.rawValue)
             writer.digest(welcome.history.value)
             writer.integer(welcome.resumedBytes)
+            writer.integer(welcome.behindBytes)
         case .refuse(let refusal):
             writer.integer(refusal.code.rawValue)
             // Cut rather than refused by the peer: the reason is worth more than the end of its text.
@@ -119,7 +120,8 @@ extension Message {
             guard let way = Welcome.Way(rawValue: code) else { throw .value(what: "way of a welcome", UInt64(code)) }
             self = .welcome(
                 Welcome(
-                    way: way, history: HistoryID(try reader.digest()), resumedBytes: try reader.integer(UInt64.self)))
+                    way: way, history: HistoryID(try reader.digest()), resumedBytes: try reader.integer(UInt64.self),
+                    behindBytes: try reader.integer(UInt64.self)))
         case .refuse:
             let code = try reader.integer(UInt8.self)
             guard let reason = Refusal.Code(rawValue: code) else {

@@ -11,8 +11,8 @@ import WALFormat
 package struct SenderMachine: Sendable {
     /// What the sender's log says of a receiver's position.
     package enum Standing: Sendable {
-        /// It lies on the log, and all that follows is there.
-        case held
+        /// It lies on the log, and all that follows is there: so many bytes.
+        case held(behindBytes: UInt64 = 0)
         /// It lies before what the log still holds.
         case pruned
         /// The same number with another chain, or beyond the end.
@@ -44,6 +44,8 @@ package struct SenderMachine: Sendable {
     private let history: HistoryID
     private let epoch: UInt64
     package private(set) var peer: Hello?
+    /// What a receiver was told whose log is gone on from at once.
+    package private(set) var welcomed: Welcome?
     private let started: UInt64
     private var lastHeard: UInt64
     private var lastSent: UInt64
@@ -146,11 +148,12 @@ package struct SenderMachine: Sendable {
             return sync(hello)
         }
         switch standing(hello.position) {
-        case .held:
+        case .held(let behindBytes):
             // No segment is so long: what the receiver holds is nothing that this log goes on from.
             let kept = hello.partialBytes <= ReceiverMachine.maxSegmentBytes ? hello.partialBytes : 0
             state = .streaming
-            let welcome = Welcome(way: .stream, history: history, resumedBytes: kept)
+            let welcome = Welcome(way: .stream, history: history, resumedBytes: kept, behindBytes: behindBytes)
+            welcomed = welcome
             return [.send(.welcome(welcome)), .stream(after: hello.position.seq, skipping: kept)]
         case .pruned: return sync(hello)
         case .diverged(let own):

@@ -57,12 +57,17 @@ enum StatusTable {
                     + ", lag \(status.lagSegments.map(String.init) ?? "unknown")"
                     + " segments, \(Units.seconds(status.lagSeconds))")
         }
+        if let group = status.group, group.primary != nil || !group.members.isEmpty {
+            lines.append("group     " + text(group))
+        }
         if let progress = status.progress {
             lines.append("progress  " + ProgressBar.text(status.state, progress, seconds: 0))
         }
         if status.role == "replica", let traffic = status.traffic { lines.append("traffic   " + text(traffic)) }
         if !status.replicas.isEmpty { lines += [""] + replicas(status.replicas) }
-        if !status.replicas.isEmpty, let sum = status.traffic { lines += [""] + traffic(status.replicas, sum) }
+        if status.role == "primary", !status.replicas.isEmpty, let sum = status.traffic {
+            lines += [""] + traffic(status.replicas, sum)
+        }
         for note in status.notes { lines.append("note: \(SafeText.oneLine(note))") }
         return lines.joined(separator: "\n")
     }
@@ -82,6 +87,14 @@ enum StatusTable {
             ])
         }
         return table(rows)
+    }
+
+    private static func text(_ group: NodeStatus.Group) -> String {
+        let primary = group.primary.map { "primary \($0)" } ?? "primary unknown"
+        let members = group.members.map { $0.name + ($0.address.map { " \($0)" } ?? "") }
+        return "\(primary), epoch \(group.promisedEpoch)"
+            + (group.syncReplicas > 0 ? ", sync \(group.syncReplicas)" : "")
+            + (members.isEmpty ? "" : "; replicas \(members.joined(separator: ", "))")
     }
 
     /// Of a replica.

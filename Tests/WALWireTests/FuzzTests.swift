@@ -63,7 +63,7 @@ import WALWire
                 if random.once(in: 5) { _ = receiver.kept() }
                 if !isScript, random.once(in: 5) { _ = receiver.tick(now: now) { Samples.ack } }
                 let actions = sender.received(message, now: now) { position in
-                    [.held, .pruned, .diverged(own: position)][Int(position.seq % 3)]
+                    [.held(), .pruned, .diverged(own: position)][Int(position.seq % 3)]
                 }
                 for case .close in actions { ends.sender += 1 }
                 if random.once(in: 3) { sender.sent(bytes: random.int(in: 0...1 << 40), now: now) }

@@ -83,7 +83,7 @@ import WALWire
     @Test func examplesOfTheManual() throws {
         var hello = Samples.receiver
         hello.partialBytes = 128
-        let welcome = Welcome(way: .stream, history: Samples.history, resumedBytes: 128)
+        let welcome = Welcome(way: .stream, history: Samples.history, resumedBytes: 128, behindBytes: 2560)
         let example =
             bytes("4d00000001000000030000000000000001000200077265706c69636100112233")
             + bytes("445566778899aabbccddeeff030000000000000003000000000000000a000000")
@@ -91,7 +91,7 @@ import WALWire
         #expect(Message.hello(hello).frame(epoch: 3) == example)
         #expect(
             Message.welcome(welcome).frame(epoch: 3)
-                == bytes("1900000002000000030000000000000001") + historyBytes + u64(128))
+                == bytes("2100000002000000030000000000000001") + historyBytes + u64(128) + u64(2560))
     }
 
     private func bytes(_ digits: String) -> [UInt8] {
@@ -100,8 +100,8 @@ import WALWire
     }
 
     @Test func welcome() {
-        let welcome = Welcome(way: .everything, history: Samples.history, resumedBytes: 9)
-        #expect(Message.welcome(welcome).payload == [3] + historyBytes + u64(9))
+        let welcome = Welcome(way: .everything, history: Samples.history, resumedBytes: 9, behindBytes: 8)
+        #expect(Message.welcome(welcome).payload == [3] + historyBytes + u64(9) + u64(8))
     }
 
     @Test func refuse() {

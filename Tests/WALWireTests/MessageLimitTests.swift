@@ -36,8 +36,8 @@ import WALWire
 
     @Test func helloFlags() throws {
         let hello = Message.hello(Samples.receiver)
-        #expect(throws: Never.self) { try Message(.hello, payload(hello, [3], at: 3)) }
-        for flags: UInt8 in [4, 0x80, 0xFF] {
+        #expect(throws: Never.self) { try Message(.hello, payload(hello, [7], at: 3)) }
+        for flags: UInt8 in [8, 0x80, 0xFF] {
             expect(.value(what: "flags of a hello", UInt64(flags)), .hello, payload(hello, [flags], at: 3))
         }
     }

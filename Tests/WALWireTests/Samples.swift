@@ -46,7 +46,8 @@ enum Samples {
             return .welcome(
                 Welcome(
                     way: [.stream, .list, .everything].randomElement(using: &random)!,
-                    history: HistoryID(digest(&random)), resumedBytes: random.anyUInt64()))
+                    history: HistoryID(digest(&random)), resumedBytes: random.anyUInt64(),
+                    behindBytes: random.anyUInt64()))
         case .refuse:
             return .refuse(
                 Refusal(
@@ -100,7 +101,7 @@ enum Samples {
     private static func hello(_ random: inout SeededRandom) -> Hello {
         Hello(
             role: [.sender, .receiver, .control].randomElement(using: &random)!,
-            flags: Hello.Flags(rawValue: UInt8(random.int(in: 0...3))), node: text(255, &random),
+            flags: Hello.Flags(rawValue: UInt8(random.int(in: 0...7))), node: text(255, &random),
             history: HistoryID(digest(&random)), promisedEpoch: number(&random), position: position(&random),
             partialBytes: random.anyUInt64())
     }

@@ -16,8 +16,8 @@ private enum SenderState: CaseIterable {
         case .awaitingHello: break
         case .syncing:
             hello.flags = .needsSync
-            _ = machine.received(.hello(hello), now: start) { _ in .held }
-        case .streaming: _ = machine.received(.hello(hello), now: start) { _ in .held }
+            _ = machine.received(.hello(hello), now: start) { _ in .held() }
+        case .streaming: _ = machine.received(.hello(hello), now: start) { _ in .held() }
         case .closed: _ = machine.refuse(Refusal(.busy, "later"))
         }
         return machine
@@ -31,7 +31,7 @@ extension SenderMachine {
         return copy.refuse(Refusal(.busy, "")).isEmpty
     }
 
-    fileprivate mutating func greeted(_ hello: Hello, _ standing: Standing = .held) -> [Action] {
+    fileprivate mutating func greeted(_ hello: Hello, _ standing: Standing = .held()) -> [Action] {
         received(.hello(hello), now: start) { _ in standing }
     }
 }
@@ -90,7 +90,7 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
         _ state: SenderState, _ type: MessageType
     ) -> (actions: [SenderMachine.Action], isClosed: Bool, isStreaming: Bool) {
         var machine = state.machine
-        let actions = machine.received(Samples.each[Int(type.rawValue) - 1], now: start) { _ in .held }
+        let actions = machine.received(Samples.each[Int(type.rawValue) - 1], now: start) { _ in .held() }
         return (actions, machine.isClosed, machine.isStreaming)
     }
 
@@ -104,7 +104,7 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
 
 @Suite struct SenderHandshakeTests {
     private func answer(
-        _ standing: SenderMachine.Standing = .held, _ change: (inout Hello) -> Void = { _ in }
+        _ standing: SenderMachine.Standing = .held(), _ change: (inout Hello) -> Void = { _ in }
     ) -> [SenderMachine.Action] {
         var hello = Samples.receiver
         change(&hello)
@@ -127,7 +127,7 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
         var asked: [Position] = []
         _ = machine.received(.hello(Samples.receiver), now: start) { position in
             asked.append(position)
-            return .held
+            return .held()
         }
         #expect(asked == [Samples.receiver.position])
     }
@@ -236,7 +236,7 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
     private func ack(_ machine: inout SenderMachine, _ consumed: UInt64) {
         var ack = Samples.ack
         ack.consumedBytes = consumed
-        #expect(machine.received(.ack(ack), now: start) { _ in .held } == [.progress(ack)])
+        #expect(machine.received(.ack(ack), now: start) { _ in .held() } == [.progress(ack)])
     }
 
     @Test func closesWhenFullAndOpensByAcks() {
@@ -328,7 +328,7 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
     }
 
     private func progress(_ machine: inout SenderMachine, _ now: UInt64) {
-        _ = machine.received(.ack(Samples.ack), now: now) { _ in .held }
+        _ = machine.received(.ack(Samples.ack), now: now) { _ in .held() }
     }
 
     @Test func timesFitEachOther() {

@@ -35,7 +35,7 @@ struct PrimaryModel {
     func standing(of position: Position) -> SenderMachine.Standing {
         if position.seq > UInt64(published) { return .diverged(own: end) }
         if position.seq + 1 < first { return .pruned }
-        return self.position(at: position.seq) == position ? .held : .diverged(own: end)
+        return self.position(at: position.seq) == position ? .held() : .diverged(own: end)
     }
 }
 

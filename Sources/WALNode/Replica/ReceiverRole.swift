@@ -171,6 +171,11 @@ final class ReceiverRole: PeerRole {
         node.upstream.welcomed()
         guard welcome.way != .stream else {
             node.streaming(from: connection.peerAddress, sender)
+            let own = node.ack().received
+            if let position = (try? node.logView.position(at: own)) ?? nil {
+                logger.info(
+                    "\(ReplicaNode.gap(node.nodeFile.node, position, sender.position, bytes: welcome.behindBytes))")
+            }
             return
         }
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)

@@ -266,6 +266,8 @@ package final class TreeNode: Service {
                 file.forgetLeader()
                 file.leader = host.address?.description
             }
+            // Of replicas it knows what it was told as one of them; how far they are they say when they come.
+            try? ReplicaRegistry.forget(in: host.folder.directory)
             logger.notice("promoted at \(position.short)", metadata: ["epoch": "\(epoch)"])
             return position
         }

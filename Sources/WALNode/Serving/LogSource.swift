@@ -42,13 +42,24 @@ extension LogSource {
     func standing(of position: Position, on log: LogView) -> SenderMachine.Standing {
         let end = log.durableEnd
         do {
-            if try log.holds(position) { return .held }
+            if try log.holds(position) {
+                return .held(
+                    behindBytes: try log.bytesBetween(after: position.seq, through: max(position.seq, end.seq)))
+            }
             if position.seq < log.base.seq { return .pruned }
             return .diverged(own: end)
         } catch {
             logger.error("\(error)")
             return .pruned
         }
+    }
+
+    /// How far a replica is behind when it comes, in words that both sides log.
+    static func gap(_ name: String, _ position: Position, _ end: Position, bytes: UInt64) -> String {
+        let segments = end.seq - min(end.seq, position.seq)
+        let mebibytes = (Double(bytes) / 104_857.6).rounded() / 10
+        return
+            "replica \(name) at \(position.short), primary at \(end.short): \(segments) segments, \(mebibytes) MiB behind"
     }
 
     /// The replicas that are served, for a status.

@@ -89,6 +89,15 @@ final class ReplicaRegistry: Sendable {
         state = Mutex(loaded)
     }
 
+    /// Positions of another time as a primary are of a past that may not be this one's.
+    static func forget(in folder: Directory) throws(SystemError) {
+        do throws(SystemError) {
+            try folder.unlink(fileName)
+        } catch {
+            if !error.isNotFound { throw error }
+        }
+    }
+
     /// Writes the slots if they changed. Losing the last few seconds of them keeps the log longer, never shorter.
     func save() throws {
         let slots: [String: Slot]? = state.withLock { state in

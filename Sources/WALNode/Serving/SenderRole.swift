@@ -183,7 +183,12 @@ final class SenderRole: PeerRole {
             $0.state = "streaming"
             $0.sent = seq
         }
-        logger.info("streaming after segment \(seq)")
+        if let hello = machine.peer, let welcomed = machine.welcomed {
+            let end = node.logView.durableEnd
+            logger.info("\(PrimaryNode.gap(hello.node, hello.position, end, bytes: welcomed.behindBytes))")
+        } else {
+            logger.info("streaming after segment \(seq)")
+        }
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
         node.signal.listen(self) {
             connection.eventLoop.execute {
