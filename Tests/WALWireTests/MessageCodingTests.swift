@@ -91,7 +91,7 @@ import WALWire
         #expect(Message.hello(hello).frame(epoch: 3) == example)
         #expect(
             Message.welcome(welcome).frame(epoch: 3)
-                == bytes("2100000002000000030000000000000001") + historyBytes + u64(128) + u64(2560))
+                == bytes("2100000002000000030000000000000001") + historyBytes + u64(128) + bytes("000a000000000000"))
     }
 
     private func bytes(_ digits: String) -> [UInt8] {
