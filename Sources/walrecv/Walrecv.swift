@@ -33,6 +33,11 @@ struct Walrecv: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Exit 0 once this position is applied.", valueName: "epoch:seq"))
     var until: String?
 
+    @Option(
+        name: .customLong("max-stale"), parsing: .unconditional,
+        help: "Refuse reads of clients when this replica was current longer ago.")
+    var maxStale: TimeSpan?
+
     @Option(help: ArgumentHelp("Keep state in this folder, on the same file system.", valueName: "folder"))
     var state: String?
 
@@ -75,6 +80,7 @@ struct Walrecv: AsyncParsableCommand {
             settings.from = from
             settings.listen = listen
             settings.adopts = adopt
+            settings.maxStaleSeconds = maxStale?.seconds
             if let until {
                 do { settings.until = try PositionText(until) } catch { throw NodeError(.usage, "--until: \(error)") }
                 guard settings.until?.epoch != 0, settings.until?.seq != 0 else {

@@ -47,6 +47,8 @@ extension PrimaryNode: ControlService {
             }
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
+        case .put, .commit, .write, .open, .read, .list, .next, .stat, .close:
+            throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: response.replicas = try await wait(request)
         case .verify:
             guard request.repair != true else { throw VerifyReport.noRepairOfPrimary(settings.rootPath) }
@@ -56,7 +58,7 @@ extension PrimaryNode: ControlService {
     }
 
     /// A mark that is late is made all the same; only nobody waits for it any more.
-    private func mark(
+    func mark(
         withinSeconds seconds: Double, post: @escaping @Sendable (@escaping CaptureMailbox.Answer) -> Void
     ) async throws -> Position {
         let outcome: Result<Position, any Error> = await withCheckedContinuation { continuation in

@@ -119,14 +119,35 @@ package final class PrimaryNode: Service {
         for entry in try folder.staging.entries() where entry.name.isTemporary {
             try? folder.staging.unlink(entry.name)
         }
-        try Self.catchUp(catalog, with: writer, logger)
+        try Self.forgetUploads(of: folder)
+        try Self.catchUp(catalog, with: writer, folder, logger)
         self.writer = Mutex(writer)
         replicas = try ReplicaRegistry(folder: folder.directory)
         mailbox = try CaptureMailbox()
     }
 
     /// The log is first and the catalog second, so after a crash the catalog may be behind. It is never ahead.
-    private static func catchUp(_ catalog: Catalog, with log: LogWriter, _ logger: Logger) throws {
+    /// What a client wrote may not even be in the tree; then it is put there.
+    private static func catchUp(
+        _ catalog: Catalog, with log: LogWriter, _ folder: StateFolder, _ logger: Logger
+    ) throws {
+        let applier = applier(catalog, folder)
+        defer { report(applier.quarantine, logger) }
+        try applier.recoverOwn()
+        try replay(catalog, with: log, applier, logger)
+        try applier.forgetUnmade()
+    }
+
+    static func report(_ quarantine: Quarantine, _ logger: Logger) {
+        for drift in quarantine.takeDrift() {
+            let kept = drift.keptAs.map { "; what was there is kept as quarantine/\($0)" } ?? ""
+            logger.warning("\(drift.path) was changed while a client wrote it\(kept)")
+        }
+    }
+
+    private static func replay(
+        _ catalog: Catalog, with log: LogWriter, _ applier: Applier, _ logger: Logger
+    ) throws {
         let state = try catalog.state()
         guard state.position.seq > 0 else {
             // No catalog, but a log: object numbers go on after the last, and the tree is found anew.
@@ -152,6 +173,11 @@ package final class PrimaryNode: Service {
                     transaction.state.lastObject = segment.header.lastObject
                 }
                 return
+            }
+            if segment.header.flags.contains(.client) {
+                try applier.redo(try ChangeSet(segment))
+                logger.notice("segment \(segment.header.seq), which a client wrote, is in the tree now")
+                continue
             }
             try catalog.write { try Replay.apply(try ChangeSet(segment), to: $0) }
             count += 1
@@ -363,9 +389,12 @@ package final class PrimaryNode: Service {
 
     private func hasCaughtUp(with writer: LogWriter) throws -> Bool {
         do {
-            try Self.catchUp(catalog, with: writer, logger)
+            try Self.catchUp(catalog, with: writer, folder, logger)
             return true
         } catch CatalogError.full {
+            return false
+        } catch let error as SystemError where error.isNoSpace || error.isDenied || error.isBusy {
+            logger.error("\(error); what a client wrote is not in the tree yet, trying again")
             return false
         }
     }
@@ -413,6 +442,10 @@ package final class PrimaryNode: Service {
         } catch let error as CatalogError {
             guard case .full = error else { throw error }
             logger.error("\(error); capture waits for room")
+            return .full
+        } catch let error as ApplyError {
+            guard case .unfinished = error else { throw error }
+            logger.error("\(error)")
             return .full
         } catch let error as CaptureError {
             guard error.isDoubt else { throw error }

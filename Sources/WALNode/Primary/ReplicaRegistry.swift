@@ -43,6 +43,8 @@ final class ReplicaRegistry: Sendable {
         var seq: UInt64
         var count: Int
         var isDialledOnly: Bool
+        /// On their disks; else applied.
+        var isDurable: Bool
         var done: @Sendable (Int) -> Void
     }
 
@@ -154,7 +156,11 @@ final class ReplicaRegistry: Sendable {
     }
 
     private static func count(_ entries: [String: Entry], _ waiter: Waiter) -> Int {
-        entries.values.count { entry in
+        if waiter.isDurable {
+            // Whether it is connected now says nothing of its disk.
+            return entries.values.count { ($0.durable ?? 0) >= waiter.seq && !$0.isLost }
+        }
+        return entries.values.count { entry in
             (entry.applied ?? 0) >= waiter.seq && entry.state == "streaming"
                 && (entry.isDialled || !waiter.isDialledOnly)
         }
@@ -163,12 +169,14 @@ final class ReplicaRegistry: Sendable {
     /// Calls `done` once when `count` replicas have applied `seq`, at once if they have. The number can be cancelled.
     /// Of replicas that dialled this node there may be any number; `isDialledOnly` leaves them out.
     func wait(
-        for seq: UInt64, count: Int, isDialledOnly: Bool = false, done: @escaping @Sendable (Int) -> Void
+        for seq: UInt64, count: Int, isDialledOnly: Bool = false, isDurable: Bool = false,
+        done: @escaping @Sendable (Int) -> Void
     ) -> UInt64 {
         let (id, met) = state.withLock { state in
             state.nextWaiter += 1
             let id = state.nextWaiter
-            state.waiters[id] = Waiter(seq: seq, count: count, isDialledOnly: isDialledOnly, done: done)
+            state.waiters[id] = Waiter(
+                seq: seq, count: count, isDialledOnly: isDialledOnly, isDurable: isDurable, done: done)
             return (id, takeMet(&state))
         }
         for (done, count) in met { done(count) }

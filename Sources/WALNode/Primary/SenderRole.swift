@@ -24,6 +24,8 @@ final class SenderRole: PeerRole {
     private var bulk: BulkSender?
     /// The last segment that the replica has.
     private var received: UInt64 = 0
+    /// Clock of the last acknowledgement, for heartbeats to give back.
+    private var echo: Int64 = 0
     private var logger: Logger
     /// Called with the reason when the connection is over.
     private let ended: (@Sendable (String) -> Void)?
@@ -87,12 +89,14 @@ final class SenderRole: PeerRole {
 
     func tick() {
         perform(
-            machine.tick(now: Clock.monotonicNanoseconds()) {
-                let end = node.logView.durableEnd
-                let header = try? node.logView.header(at: end.seq)
-                return Heartbeat(
-                    position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
-            })
+            machine.tick(now: Clock.monotonicNanoseconds()) { heartbeat() })
+    }
+
+    private func heartbeat() -> Heartbeat {
+        let end = node.logView.durableEnd
+        let header = try? node.logView.header(at: end.seq)
+        return Heartbeat(
+            position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds(), echo: echo)
     }
 
     func writable() {
@@ -137,6 +141,8 @@ final class SenderRole: PeerRole {
 
     private func progress(_ ack: Ack) {
         received = ack.received
+        echo = ack.clock
+        if ack.wantsHeartbeat { connection?.send(.heartbeat(heartbeat()), epoch: node.epoch) }
         bulk?.inFlight(machine.inFlightBytes)
         let isStreaming = machine.isStreaming
         update { entry in

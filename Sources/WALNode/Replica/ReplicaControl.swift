@@ -39,6 +39,8 @@ extension ReplicaNode: ControlService {
             }
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
+        case .put, .commit, .write, .open, .read, .list, .next, .stat, .close:
+            throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: try await wait(request)
         case .verify:
             response.verify = try await withCheckedThrowingContinuation { continuation in
@@ -88,6 +90,7 @@ extension ReplicaNode: ControlService {
             contentBytes: catalogState.contentBytes, progress: nil, notes: [], pid: ProcessFacts.processID,
             path: settings.rootPath)
         status.filter = filter.lines
+        status.staleSeconds = state.staleness
         if let address = state.upstreamAddress ?? settings.from?.description {
             status.upstream = NodeStatus.Upstream(
                 address: address, state: state.link == nil ? "connecting" : state.phase.rawValue,
