@@ -92,7 +92,9 @@ let package = Package(
         tests(of: "WALCommand", knows: ["WALNode"]),
         .testTarget(
             name: "CommandTests",
-            dependencies: ["WALTestKit", "WALTreeKit", "WALSystem", "WALFormat", "walship", "walrecv", "walctl"],
+            dependencies: [
+                "WALTestKit", "WALTreeKit", "WALNode", "WALSystem", "WALFormat", "walship", "walrecv", "walctl",
+            ],
             exclude: ["Decoder"],
             swiftSettings: settings),
     ]

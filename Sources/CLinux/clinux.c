@@ -336,6 +336,10 @@ void cl_advise_not_needed(int descriptor, int64_t offset, int64_t length) {
     (void)posix_fadvise(descriptor, offset, length, POSIX_FADV_DONTNEED);
 }
 
+int cl_may_change_names(int directory) {
+    return faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) == 0;
+}
+
 int cl_lock_exclusive(int descriptor) {
     int result = RETRY(flock(descriptor, LOCK_EX | LOCK_NB));
     if (result == -EWOULDBLOCK)

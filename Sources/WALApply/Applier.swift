@@ -21,6 +21,8 @@ package final class Applier {
     package var root: Directory
     /// See ``Stager``.
     package var isHidden = false
+    /// Others have files with temporary names in `staging/`: on a primary, copies of the catalog.
+    package var keepsTemporaries = false
     /// For tests: called before every step that a crash may come before. What it throws stops the batch there, as a
     /// crash would.
     package var fault: (() throws -> Void)?
@@ -73,7 +75,7 @@ package final class Applier {
         try tidy(keeping: [])
     }
 
-    private func forgetJournal() throws {
+    func forgetJournal() throws {
         try staging.syncFilesystem()
         try catalog.write(durably: true) { try $0.setJournal([]) }
     }
@@ -87,13 +89,14 @@ package final class Applier {
     /// `isReconcile`: the sets are what a listing found, so the tree is whole with them.
     package func apply(_ sets: [ChangeSet], blocks: (any BlockSource)?, isReconcile: Bool = false) throws {
         guard let last = sets.last else { return }
-        try step(bodies: sets.map(\.body), blocks: blocks) { fold, stager in
+        try step(blocks: blocks, bodies: { _ in sets.map(\.body) }) { fold, stager in
             for (index, set) in sets.enumerated() {
                 for change in set.changes {
                     try fold.apply(change, set: index, body: set.body, seq: set.position.seq) { fold, object in
                         try stager.stageEarly(object, &fold)
                     }
                 }
+                try fold.end(at: set.position)
                 if let expected = set.treeDigest, fold.catalog.state.treeDigest != expected {
                     throw ApplyError.diverged(
                         seq: set.position.seq, expected: expected, actual: fold.catalog.state.treeDigest)
@@ -123,7 +126,7 @@ package final class Applier {
 
     private func fetch(_ objects: [ObjectID], from blocks: any BlockSource) throws {
         guard !objects.isEmpty else { return }
-        try step(bodies: [], blocks: blocks) { fold, _ in
+        try step(blocks: blocks, bodies: { _ in [] }) { fold, _ in
             for object in objects {
                 guard let row = try fold.catalog.object(object) else { continue }
                 try keepFetched(row)
@@ -144,8 +147,13 @@ package final class Applier {
         }
     }
 
-    private func step(
-        bodies: [[UInt8]], blocks: (any BlockSource)?, _ body: (inout Fold, Stager) throws -> Void
+    /// - Parameters:
+    ///   - bodies: what data ranges point into; told once the catalog is open.
+    ///   - staged: called when all is staged and durable, before the catalog is: the last moment to take all of it back.
+    ///   - body: brings the catalog to the end of the step.
+    func step(
+        blocks: (any BlockSource)?, bodies: (CatalogTransaction) throws -> [[UInt8]],
+        staged: (inout Fold) throws -> Void = { _ in }, _ body: (inout Fold, Stager) throws -> Void
     ) throws {
         if isUnfinished { try recover() }
         var journal = Journal()
@@ -154,7 +162,7 @@ package final class Applier {
         do {
             try catalog.write(durably: true) { transaction in
                 var fold = try Fold(transaction)
-                let stager = makeStager(fold, bodies: bodies, blocks: blocks)
+                let stager = makeStager(fold, bodies: try bodies(transaction), blocks: blocks)
                 defer { patches = stager.patches.map(\.patch) }
                 try body(&fold, stager)
                 try stager.stageAll(&fold)
@@ -166,6 +174,7 @@ package final class Applier {
                 try transaction.setJournal(journal.encoded())
                 try fault?()
                 try syncStaged()
+                try staged(&fold)
                 try fault?()
             }
         } catch {
@@ -253,6 +262,7 @@ package final class Applier {
         guard !entries.isEmpty else { return }
         try catalog.read { transaction in
             for entry in entries where entry.name != Self.incoming && !patches.contains(entry.name) {
+                if keepsTemporaries, entry.name.isTemporary { continue }
                 guard try !isUseful(entry.name, transaction) else { continue }
                 try fault?()
                 try staging.removeTree(entry.name)

@@ -11,6 +11,8 @@ package enum ApplyError: Error, Sendable, CustomStringConvertible {
     case lost(ObjectID, path: String)
     /// The connection that blocks were to come from is gone; the same is tried again with the next one.
     case interrupted
+    /// A change of this node's own is in the log and not wholly in the tree yet.
+    case unfinished(String, isNoSpace: Bool)
 
     package var description: String {
         switch self {
@@ -18,6 +20,7 @@ package enum ApplyError: Error, Sendable, CustomStringConvertible {
             "segment \(seq) gives tree digest \(actual) here and \(expected) on the primary: the trees have diverged"
         case .mismatch(let seq, let text): "segment \(seq) does not fit this replica: \(text)"
         case .lost(_, let path): "\(path) is missing from the replica"
+        case .unfinished(let text, _): "what was logged is not in the tree yet: \(text)"
         case .interrupted: "the connection was lost while content was fetched"
         }
     }

@@ -57,6 +57,8 @@ struct Fold {
     /// Objects that got a second name.
     private(set) var linked: Set<ObjectID> = []
     private var before: [ObjectID: ObjectRow] = [:]
+    /// Of clients, in this segment.
+    private var requests: [RequestID] = []
     private let hasStale: Bool
 
     let catalog: CatalogTransaction
@@ -74,6 +76,7 @@ struct Fold {
         switch change {
         // What it excludes goes by entries of its own.
         case .filter(let filter): try catalog.setFilter(filter)
+        case .request(let id): requests.append(id)
         case .put(let object, let metadata, let content):
             try put(object, metadata, content, set: set, body: body, seq: seq, stage: stage)
         case .metadata(let object, let metadata):
@@ -114,6 +117,12 @@ struct Fold {
             metadata.remove(object)
             newDirectories.remove(object)
         }
+    }
+
+    /// All changes of a segment are in the catalog: notes what asked for them.
+    mutating func end(at position: Position) throws {
+        for request in requests { try catalog.note(request, at: position) }
+        requests.removeAll()
     }
 
     private mutating func put(

@@ -9,6 +9,7 @@ package enum Replay {
         for change in set.changes {
             try fold.apply(change, set: 0, body: set.body, seq: set.position.seq) { _, _ in }
         }
+        try fold.end(at: set.position)
         if let expected = set.treeDigest, catalog.state.treeDigest != expected {
             throw ApplyError.diverged(
                 seq: set.position.seq, expected: expected, actual: catalog.state.treeDigest)

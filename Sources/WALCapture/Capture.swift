@@ -72,31 +72,36 @@ package final class Capture {
         ready()
         while true {
             var marks: [CaptureMailbox.Answer] = []
+            var works: [CaptureWork] = []
             var isStopping = false
             for request in mailbox.take() {
                 switch request {
                 case .stop: isStopping = true
                 case .rescan: isOverflowed = true
                 case .mark(let done), .resume(_, let done): marks.append(done)
+                case .perform(let work): works.append(work)
                 }
             }
             if isStopping {
                 for mark in marks { mark(.failure(CaptureError.stopped)) }
+                for work in works { work.failed(CaptureError.stopped) }
                 return
             }
-            try turn(marks: marks)
+            try turn(marks: marks, works)
         }
     }
 
-    private func turn(marks: [CaptureMailbox.Answer]) throws {
-        if !marks.isEmpty {
+    private func turn(marks: [CaptureMailbox.Answer], _ works: [CaptureWork]) throws {
+        if !marks.isEmpty || !works.isEmpty {
             do {
                 let position = try captureEverything()
                 for mark in marks { mark(.success(position)) }
             } catch {
                 for mark in marks { mark(.failure(error)) }
+                for work in works { work.failed(error) }
                 throw error
             }
+            try perform(works)
             return
         }
         try drainEvents()
@@ -105,6 +110,19 @@ package final class Capture {
         if let due = dirty.nextDue, due <= now { try captureDue(all: false, since: now) }
         progress.dirty.store(dirty.count, ordering: .relaxed)
         try waitForWork()
+    }
+
+    private func perform(_ works: [CaptureWork]) throws {
+        let access = CaptureAccess(catalog: catalog, sink: sink) { [reconciler] in reconciler.forget(directories: $0) }
+        var waiting = works[...]
+        while let work = waiting.popFirst() {
+            do {
+                try work.body(access)
+            } catch {
+                for work in waiting { work.failed(error) }
+                throw error
+            }
+        }
     }
 
     /// When to look at the whole tree for what raised no event. Where directories are not watched that is the only way to

@@ -1,4 +1,5 @@
 import Synchronization
+import WALCatalog
 import WALFormat
 import WALSystem
 
@@ -10,6 +11,8 @@ package final class CaptureMailbox: Sendable {
         case mark(Answer)
         /// Try again what is in doubt; a mark where nothing is.
         case resume(acceptsDeletions: Bool, Answer)
+        /// A change of the node's own, between two batches.
+        case perform(CaptureWork)
         case rescan
         case stop
     }
@@ -33,6 +36,11 @@ package final class CaptureMailbox: Sendable {
         post(.resume(acceptsDeletions: acceptsDeletions, done))
     }
 
+    /// Captures all that was written before the call, as ``mark(_:)``, and then has the work done on the capture thread.
+    package func perform(_ work: CaptureWork) {
+        post(.perform(work))
+    }
+
     package func rescan() {
         post(.rescan)
     }
@@ -47,7 +55,7 @@ package final class CaptureMailbox: Sendable {
             return closed
         }
         if refused {
-            request.answer?(.failure(CaptureError.stopped))
+            request.fail(CaptureError.stopped)
             return
         }
         wake.signal()
@@ -63,7 +71,7 @@ package final class CaptureMailbox: Sendable {
     /// After this nobody waits for an answer that never comes.
     package func close() {
         isClosed.withLock { $0 = true }
-        for request in take() { request.answer?(.failure(CaptureError.stopped)) }
+        for request in take() { request.fail(CaptureError.stopped) }
     }
 
     package enum Turn: Sendable {
@@ -78,7 +86,7 @@ package final class CaptureMailbox: Sendable {
         while true {
             let requests = take()
             if requests.contains(where: { if case .stop = $0 { true } else { false } }) {
-                for request in requests { request.answer?(.failure(CaptureError.stopped)) }
+                for request in requests { request.fail(CaptureError.stopped) }
                 return .stop
             }
             var resumed: (acceptsDeletions: Bool, answers: [Answer])?
@@ -86,6 +94,7 @@ package final class CaptureMailbox: Sendable {
                 switch request {
                 case .stop, .rescan: break
                 case .mark(let done): done(.failure(reason))
+                case .perform(let work): work.failed(reason)
                 case .resume(let accepts, let done):
                     resumed = (resumed?.acceptsDeletions ?? false || accepts, (resumed?.answers ?? []) + [done])
                 }
@@ -104,10 +113,34 @@ package final class CaptureMailbox: Sendable {
 }
 
 extension CaptureMailbox.Request {
-    var answer: CaptureMailbox.Answer? {
+    func fail(_ error: any Error) {
         switch self {
-        case .mark(let done), .resume(_, let done): done
-        case .rescan, .stop: nil
+        case .mark(let done), .resume(_, let done): done(.failure(error))
+        case .perform(let work): work.failed(error)
+        case .rescan, .stop: break
         }
     }
+}
+
+/// What is done on the capture thread while nothing is being captured.
+package struct CaptureWork: Sendable {
+    /// What it throws ends the capture: the catalog may be behind the log. Anything less it keeps to itself.
+    let body: @Sendable (CaptureAccess) throws -> Void
+    /// It will not be done.
+    let failed: @Sendable (any Error) -> Void
+
+    package init(
+        _ body: @escaping @Sendable (CaptureAccess) throws -> Void, failed: @escaping @Sendable (any Error) -> Void
+    ) {
+        self.body = body
+        self.failed = failed
+    }
+}
+
+/// What such work may use, within the call only.
+package struct CaptureAccess {
+    package let catalog: Catalog
+    package let sink: any CaptureSink
+    /// Directories that are gone from the catalog.
+    package let forget: ([ObjectID]) -> Void
 }

@@ -399,6 +399,15 @@ final class Reconciler {
         }
     }
 
+    /// They were dropped without having been looked at.
+    func forget(directories: [ObjectID]) {
+        for object in directories {
+            handles.forget(object)
+            watcher.unwatch(object)
+        }
+        deletions.accept()
+    }
+
     // MARK: Objects without a name
 
     private func hasOrphans() throws -> Bool {

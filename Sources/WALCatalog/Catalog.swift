@@ -169,6 +169,15 @@ enum Schema {
                     CREATE TABLE journal (one INTEGER PRIMARY KEY CHECK (one = 1), ops BLOB NOT NULL);
                     """)
         }
+        migrator.registerMigration("2") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE requests (
+                        id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, chain BLOB NOT NULL
+                    ) WITHOUT ROWID;
+                    CREATE INDEX requests_seq ON requests (seq);
+                    """)
+        }
         return migrator
     }
 }

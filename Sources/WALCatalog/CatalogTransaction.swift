@@ -419,7 +419,7 @@ package final class CatalogTransaction {
     package func removeEverything() throws {
         try database.execute(
             sql: "DELETE FROM names; DELETE FROM objects; DELETE FROM blocks; DELETE FROM missing;"
-                + " DELETE FROM stale; DELETE FROM journal; DELETE FROM filter;")
+                + " DELETE FROM stale; DELETE FROM journal; DELETE FROM filter; DELETE FROM requests;")
         try makeIndex()
         state = .empty
     }

@@ -18,7 +18,7 @@ package struct Listing {
         case .bind(let parent, let name, let object):
             try catalog.bind(Place(parent: parent, name: name), to: object)
         case .filter(let filter): try catalog.setFilter(filter)
-        case .metadata, .unbind, .drop:
+        case .metadata, .unbind, .drop, .request:
             throw CatalogError.mismatch("a listing says only what is there")
         }
     }

@@ -94,15 +94,29 @@ package func runServices(_ services: [any Service], logger: Logger) async throws
     try await group.run()
 }
 
-/// A word to a person on stderr, while a command works.
-package func talk(_ command: String, _ message: String) {
-    LineLogHandler.line(of: command, message, format: .text)
+/// A line of talk on stderr.
+package func tell(_ command: String, _ text: String) {
+    LineLogHandler.line(of: command, text, format: .text)
+}
+
+/// A line on stderr as it is, for who reads it by program.
+package func tellLine(_ text: String) {
+    Terminal.line(text)
+}
+
+/// Content on stdout, as it is.
+package func printContent(_ bytes: [UInt8]) throws(NodeError) {
+    try write(Data(bytes))
 }
 
 /// An answer on stdout. One that cannot be given ends the process: a script must not take a part for the whole.
 package func printAnswer(_ text: String) throws(NodeError) {
+    try write(Data((text + "\n").utf8))
+}
+
+private func write(_ data: Data) throws(NodeError) {
     do {
-        try FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8))
+        try FileHandle.standardOutput.write(contentsOf: data)
     } catch {
         let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
         let why = cause.map { SystemError.text(of: Int32(clamping: $0.code)) } ?? "the write failed"

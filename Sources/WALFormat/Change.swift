@@ -13,6 +13,20 @@ package enum Change: Hashable, Sendable {
     case drop(ObjectID)
     /// What is replicated of the tree, from here on.
     case filter(Filter)
+    /// The segment is what a client asked for by this number. Asked for again, it is not done again.
+    case request(RequestID)
+}
+
+/// 128 bits that a client draws for one write, and sends again when it cannot know whether that was done.
+package struct RequestID: Hashable, Sendable, CustomStringConvertible {
+    package var value: Digest
+
+    package init(_ value: Digest) { self.value = value }
+
+    /// 32 hexadecimal digits.
+    package init(text: String) throws(FormatError) { value = try Digest(text: text) }
+
+    package var description: String { value.description }
 }
 
 package enum Body: Hashable, Sendable {
@@ -90,6 +104,7 @@ package enum EntryTag: UInt8 {
     case unbind = 4
     case drop = 5
     case filter = 6
+    case request = 7
 }
 
 package enum ExtentTag: UInt8 {

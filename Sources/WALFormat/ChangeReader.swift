@@ -20,6 +20,7 @@ package struct ChangeReader {
         if tag == EntryTag.filter.rawValue {
             return .filter(try Filter(text: try reader.counted("bytes of a filter", limit: Limits.maxFilterBytes)))
         }
+        if tag == EntryTag.request.rawValue { return .request(RequestID(try reader.digest())) }
         let object = try object()
         switch EntryTag(rawValue: tag) {
         case .put: return .put(object, try body(), lastBody)
@@ -27,7 +28,7 @@ package struct ChangeReader {
         case .bind: return .bind(parent: object, try name(), try self.object())
         case .unbind: return .unbind(parent: object, try name())
         case .drop: return .drop(object)
-        case .filter, nil: throw .value(what: "entry's tag", UInt64(tag))
+        case .filter, .request, nil: throw .value(what: "entry's tag", UInt64(tag))
         }
     }
 

@@ -88,6 +88,12 @@ package struct ChangeWriter {
         body.counted(filter.text)
     }
 
+    package mutating func request(_ id: RequestID) {
+        entryCount += 1
+        body.integer(EntryTag.request.rawValue)
+        body.digest(id.value)
+    }
+
     /// A file's entry: this, then its extents in order, then ``endFile(size:digest:)``.
     package mutating func beginFile(_ object: ObjectID, _ metadata: Metadata) {
         begin(.put, object)

@@ -44,6 +44,12 @@ package enum Limits {
     package static let wantWindowBytes = 16 << 20
     package static let maxWantBlocks = 4096
     package static let maxControlBytes = 16 << 20
+    /// Content that a client has sent and that is not written yet, and content that it asked for and has not taken.
+    package static let clientWindowBytes = 8 << 20
+    /// Requests of a client that wait, and files and listings that it has open.
+    package static let maxClientRequests = 64
+    package static let maxClientHandles = 16
+    package static let maxReadBytes = 1 << 20
     package static let maxNodeNameBytes = 255
     /// `HOST:PORT`, where a host name has 253 bytes at most.
     package static let maxAddressBytes = 300

@@ -15,7 +15,9 @@ package struct SegmentHeader: Hashable, Sendable {
         package static let fuzzy = Flags(rawValue: 2)
         /// Some content is not in the log: the segment is durable on a replica when that has been fetched too.
         package static let external = Flags(rawValue: 4)
-        package static let known: Flags = [.baseline, .fuzzy, .external]
+        /// A client asked for it: it was logged before it was in the primary's tree, so that a tree without it is behind.
+        package static let client = Flags(rawValue: 8)
+        package static let known: Flags = [.baseline, .fuzzy, .external, .client]
     }
 
     package var flags: Flags

@@ -130,6 +130,9 @@ package final class Directory: Sendable {
         try check(cl_lock_exclusive(descriptor), "flock", describe(descriptor)) == 1
     }
 
+    /// Whether this process may make and remove names here, faccessat(2).
+    package var mayChangeNames: Bool { cl_may_change_names(descriptor) == 1 }
+
     /// fstatvfs(3) of the file system that holds this directory.
     package func space() throws(SystemError) -> FilesystemSpace {
         var raw = cl_space()

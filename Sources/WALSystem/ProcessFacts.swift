@@ -4,6 +4,7 @@ import Glibc
 /// What the kernel says of this process and others.
 package enum ProcessFacts {
     package static var effectiveUserID: UInt32 { geteuid() }
+    package static var effectiveGroupID: UInt32 { getegid() }
     package static var processID: Int32 { getpid() }
 
     /// gethostname(2).

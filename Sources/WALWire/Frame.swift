@@ -61,12 +61,13 @@ package enum MessageType: UInt8, Sendable {
     case request = 13
     case response = 14
     case group = 15
+    case content = 16
 
     package var maxPayloadBytes: Int {
         switch self {
         case .hello, .welcome, .refuse: Limits.maxHandshakeBytes
         case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
-        case .segmentPart, .block, .want, .group: Limits.maxFrameBytes
+        case .segmentPart, .block, .want, .group, .content: Limits.maxFrameBytes
         // One entry is never cut, and that of a large file has a table as long as the largest in a segment.
         case .syncEntries: Int(Limits.maxSegmentRawBytes) + 4096
         case .request, .response: Limits.maxControlBytes

@@ -19,6 +19,8 @@ package enum Message: Hashable, Sendable {
     /// JSON, from a client to a node and back.
     case request([UInt8])
     case response([UInt8])
+    /// Bytes of a file, from a client to a node or back, as a request before it says.
+    case content([UInt8])
 }
 
 /// The first frame of either side.
@@ -182,7 +184,9 @@ package struct Ack: Hashable, Sendable {
     /// the connection since it began and has room for again.
     package var consumedBytes: UInt64
     package var isSyncing: Bool
-    /// Nanoseconds since 1970 on the receiver's clock.
+    /// The next heartbeat is wanted now.
+    package var wantsHeartbeat: Bool
+    /// Nanoseconds on the receiver's monotonic clock, which it alone can read: a heartbeat gives it back.
     package var clock: Int64
     /// Since the receiver started: file data written into its tree and its staging folder, copied from file to file of
     /// it, and segments written into its log.
@@ -191,7 +195,9 @@ package struct Ack: Hashable, Sendable {
     package var loggedBytes: UInt64
 
     package init(
-        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool, clock: Int64,
+        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool,
+        wantsHeartbeat: Bool = false,
+        clock: Int64,
         writtenBytes: UInt64 = 0, copiedBytes: UInt64 = 0, loggedBytes: UInt64 = 0
     ) {
         self.received = received
@@ -199,6 +205,7 @@ package struct Ack: Hashable, Sendable {
         self.applied = applied
         self.consumedBytes = consumedBytes
         self.isSyncing = isSyncing
+        self.wantsHeartbeat = wantsHeartbeat
         self.clock = clock
         self.writtenBytes = writtenBytes
         self.copiedBytes = copiedBytes
@@ -211,11 +218,15 @@ package struct Heartbeat: Hashable, Sendable {
     package var position: Position
     package var captureTime: Int64
     package var clock: Int64
+    /// Clock of the last ack that the sender had read before it looked where its log ends; 0 before the first. Whoever
+    /// has applied that position was current at that time, however long both were on their way.
+    package var echo: Int64
 
-    package init(position: Position, captureTime: Int64, clock: Int64) {
+    package init(position: Position, captureTime: Int64, clock: Int64, echo: Int64 = 0) {
         self.position = position
         self.captureTime = captureTime
         self.clock = clock
+        self.echo = echo
     }
 }
 

@@ -18,6 +18,7 @@ extension Message {
         case .block: .block
         case .request: .request
         case .response: .response
+        case .content: .content
         }
     }
 
@@ -62,6 +63,7 @@ extension Message {
             writer.integer(ack.applied)
             writer.integer(ack.consumedBytes)
             writer.integer(UInt8(ack.isSyncing ? 1 : 0))
+            writer.integer(UInt8(ack.wantsHeartbeat ? 1 : 0))
             writer.integer(ack.clock)
             writer.integer(ack.writtenBytes)
             writer.integer(ack.copiedBytes)
@@ -70,6 +72,7 @@ extension Message {
             writer.position(beat.position)
             writer.integer(beat.captureTime)
             writer.integer(beat.clock)
+            writer.integer(beat.echo)
         case .group(let group):
             writer.counted(group.leader)
             writer.integer(group.syncReplicas)
@@ -106,7 +109,7 @@ extension Message {
             writer.integer(answer.codec.rawValue)
             writer.integer(UInt8(answer.isGone ? 1 : 0))
             writer.raw(answer.bytes)
-        case .request(let bytes), .response(let bytes): writer.raw(bytes)
+        case .request(let bytes), .response(let bytes), .content(let bytes): writer.raw(bytes)
         }
     }
 
@@ -139,12 +142,15 @@ extension Message {
                 Ack(
                     received: try reader.integer(UInt64.self), durable: try reader.integer(UInt64.self),
                     applied: try reader.integer(UInt64.self), consumedBytes: try reader.integer(UInt64.self),
-                    isSyncing: try reader.flag("syncing of an ack"), clock: try reader.clock(),
+                    isSyncing: try reader.flag("syncing of an ack"),
+                    wantsHeartbeat: try reader.flag("wish of an ack for a heartbeat"), clock: try reader.clock(),
                     writtenBytes: try reader.integer(UInt64.self), copiedBytes: try reader.integer(UInt64.self),
                     loggedBytes: try reader.integer(UInt64.self)))
         case .heartbeat:
             self = .heartbeat(
-                Heartbeat(position: try reader.position(), captureTime: try reader.clock(), clock: try reader.clock()))
+                Heartbeat(
+                    position: try reader.position(), captureTime: try reader.clock(), clock: try reader.clock(),
+                    echo: try reader.clock()))
         case .group: self = .group(try Group(reading: &reader))
         case .syncBegin:
             let position = try reader.position()
@@ -162,6 +168,7 @@ extension Message {
         case .block: self = .block(try BlockAnswer(reading: &reader))
         case .request: self = .request(Array(try reader.take(reader.remaining)))
         case .response: self = .response(Array(try reader.take(reader.remaining)))
+        case .content: self = .content(Array(try reader.take(reader.remaining)))
         }
         try reader.expectEnd()
     }

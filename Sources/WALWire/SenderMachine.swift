@@ -48,7 +48,7 @@ package struct SenderMachine: Sendable {
     package private(set) var welcomed: Welcome?
     private let started: UInt64
     private var lastHeard: UInt64
-    private var lastSent: UInt64
+    private var lastBeat: UInt64
     /// Bytes put on the connection that count against the window, and how many of them were taken off it.
     private var sentBytes: UInt64 = 0
     private var consumedBytes: UInt64 = 0
@@ -63,7 +63,7 @@ package struct SenderMachine: Sendable {
         self.epoch = epoch
         started = now
         lastHeard = now
-        lastSent = now
+        lastBeat = now
     }
 
     /// The receiver was welcomed.
@@ -86,7 +86,6 @@ package struct SenderMachine: Sendable {
     /// in it, without its header and fields; 0 for all other frames.
     package mutating func sent(bytes: Int, now: UInt64) {
         sentBytes += UInt64(bytes)
-        lastSent = max(lastSent, now)
     }
 
     /// Bytes came that are not yet a whole frame: a peer on a slow line is not dead. The handshake has no more time for
@@ -191,8 +190,9 @@ package struct SenderMachine: Sendable {
                 state = .closed
                 return [.close("nothing heard for \(Self.silenceNanoseconds / 1_000_000_000) s")]
             }
-            guard now.elapsed(since: lastSent) >= Self.heartbeatNanoseconds else { return [] }
-            lastSent = now
+            // Also while other frames go out: only this one says where the log ends.
+            guard now.elapsed(since: lastBeat) >= Self.heartbeatNanoseconds else { return [] }
+            lastBeat = now
             return [.send(.heartbeat(heartbeat()))]
         }
     }

@@ -35,6 +35,8 @@ struct Dump: AsyncParsableCommand {
         var content: String?
         var target: String?
         var extents: [String]?
+        /// Of a client's request, 32 hexadecimal digits.
+        var id: String?
         /// The rules of a filter.
         var rules: [String]?
     }
@@ -108,6 +110,7 @@ struct Dump: AsyncParsableCommand {
             return Entry(entry: "bind", object: object, parent: parent, name: name.description)
         case .unbind(let parent, let name): return Entry(entry: "unbind", parent: parent, name: name.description)
         case .drop(let object): return Entry(entry: "drop", object: object)
+        case .request(let id): return Entry(entry: "request", id: id.description)
         case .filter(let filter): return Entry(entry: "filter", rules: filter.lines)
         case .metadata(let object, let metadata): return entry("metadata", object, metadata)
         case .put(let object, let metadata, let body):
@@ -164,6 +167,7 @@ struct Dump: AsyncParsableCommand {
             if let parent = entry.parent { text += " \(parent)/\(entry.name ?? "")" }
             if let object = entry.object { text += entry.parent == nil ? " \(object)" : " -> \(object)" }
             if let kind = entry.kind { text += " \(kind)" }
+            if let id = entry.id { text += " \(id)" }
             if let mode = entry.mode { text += " mode \(mode) owner \(entry.uid ?? 0):\(entry.gid ?? 0)" }
             if let mtime = entry.mtime { text += " mtime \(mtime)" }
             if let size = entry.size { text += " size \(size) content \(entry.content ?? "")" }

@@ -85,6 +85,7 @@ enum SegmentText {
         if flags.contains(.baseline) { names.append("baseline") }
         if flags.contains(.fuzzy) { names.append("fuzzy") }
         if flags.contains(.external) { names.append("external") }
+        if flags.contains(.client) { names.append("client") }
         return names
     }
 }

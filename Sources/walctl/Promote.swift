@@ -34,15 +34,15 @@ struct Promote: AsyncParsableCommand {
             promotion.candidates = try Target.addresses(candidates ?? "")
             promotion.isForced = force
             promotion.timeoutSeconds = timeout.seconds
-            if !json { promotion.say = { talk("walctl", $0) } }
+            if !json { promotion.say = { tell("walctl", $0) } }
             try Self.show(try await promotion.run(), json: json)
         }
     }
 
     static func show(_ outcome: Promotion.Outcome, json: Bool) throws {
-        for warning in outcome.warnings { talk("walctl", "forced: \(warning)") }
+        for warning in outcome.warnings { tell("walctl", "forced: \(warning)") }
         for missing in outcome.missing {
-            talk("walctl", "not told: \(missing); the primary tells it when it is there")
+            tell("walctl", "not told: \(missing); the primary tells it when it is there")
         }
         if json {
             return try printAnswer(String(decoding: try ControlJSON.encode(outcome, pretty: true), as: UTF8.self))

@@ -30,7 +30,7 @@ struct SwitchoverCommand: AsyncParsableCommand {
                 from: try await Target.groupAddress(from, state: nil), to: try await Target.groupAddress(to, state: nil)
             )
             switchover.timeoutSeconds = timeout.seconds
-            if !json { switchover.say = { talk("walctl", $0) } }
+            if !json { switchover.say = { tell("walctl", $0) } }
             try Promote.show(try await switchover.run(), json: json)
         }
     }

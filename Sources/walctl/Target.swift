@@ -35,7 +35,7 @@ enum Target {
                     let folder = try TreeState.open(path, state: state)
                     if let client = try? await ControlClient(stateFolder: folder) { return .node(client) }
                     if fromFiles { return .files(path: path, folder: folder) }
-                    throw NodeError(.failed, "nothing runs for \(path); start walship or walrecv for it")
+                    throw NodeError(.unreachable, "nothing runs for \(path); start walship or walrecv for it")
                 }
             } catch {
                 failure = NodeError(error)

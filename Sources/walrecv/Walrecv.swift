@@ -35,6 +35,11 @@ struct Walrecv: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Exit 0 once this position is applied.", valueName: "epoch:seq"))
     var until: String?
 
+    @Option(
+        name: .customLong("max-stale"), parsing: .unconditional,
+        help: "Refuse reads of clients when this replica was current longer ago.")
+    var maxStale: TimeSpan?
+
     @Option(help: ArgumentHelp("Keep state in this folder, on the same file system.", valueName: "folder"))
     var state: String?
 
@@ -79,6 +84,7 @@ struct Walrecv: AsyncParsableCommand {
             try group.apply(to: &settings)
             settings.replica.from = from
             settings.replica.adopts = adopt
+            settings.replica.maxStaleSeconds = maxStale?.seconds
             if let until {
                 do { settings.replica.until = try PositionText(until) } catch {
                     throw NodeError(.usage, "--until: \(error)")

@@ -30,7 +30,7 @@ enum Samples {
         .refuse(Refusal(.busy, "later")), .segmentPart(SegmentPart(seq: 11, offset: 0, total: 9, bytes: [1, 2, 3])),
         .ack(ack), .heartbeat(heartbeat), .syncBegin(syncBegin), .syncEntries(entries), .syncEnd,
         .syncDone(sender.position), .want(want), .block(block), .request(Array("{}".utf8)),
-        .response(Array("{}".utf8)), .group(group),
+        .response(Array("{}".utf8)), .group(group), .content([1, 2, 3]),
     ]
 
     static let group = Group(

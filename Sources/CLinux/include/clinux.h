@@ -79,6 +79,8 @@ int64_t cl_seek_data(int descriptor, int64_t offset);
 int64_t cl_seek_hole(int descriptor, int64_t offset);
 void cl_advise_sequential(int descriptor);
 void cl_advise_not_needed(int descriptor, int64_t offset, int64_t length);
+/* May this process make and remove names in the directory? faccessat(2); 1 or 0. */
+int cl_may_change_names(int directory);
 /* 1: locked, 0: somebody else has it. */
 int cl_lock_exclusive(int descriptor);
 

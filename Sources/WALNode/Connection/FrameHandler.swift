@@ -159,6 +159,14 @@ final class Connection: Sendable {
         channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
     }
 
+    /// `done` when it is out, or never will be. From any thread.
+    func write(_ bytes: [UInt8], done: @escaping @Sendable () -> Void) {
+        traffic.sent(bytes.count)
+        let promise = channel.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.whenComplete { _ in done() }
+        channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: promise)
+    }
+
     func write(_ buffer: ByteBuffer) {
         traffic.sent(buffer.readableBytes)
         channel.write(buffer, promise: nil)

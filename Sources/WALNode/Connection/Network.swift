@@ -102,7 +102,7 @@ package final class Network: Sendable {
     }
 
     private static func unknownHost(_ address: Address) -> NodeError {
-        NodeError(.failed, "host '\(address.host)' is unknown; check the name")
+        NodeError(.unreachable, "host '\(address.host)' is unknown; check the name")
     }
 
     func listen(
@@ -127,9 +127,10 @@ package final class Network: Sendable {
             let why =
                 (error.connectionErrors.first?.error as? IOError).map { SystemError.text(of: $0.errnoCode) }
                 ?? "no answer"
-            throw NodeError(.failed, "\(address) does not answer (\(why)); check that it runs and listens there")
+            throw NodeError(.unreachable, "\(address) does not answer (\(why)); check that it runs and listens there")
         } catch ChannelError.connectTimeout {
-            throw NodeError(.failed, "\(address) does not answer (timed out); check that it runs and listens there")
+            throw NodeError(
+                .unreachable, "\(address) does not answer (timed out); check that it runs and listens there")
         }
     }
 

@@ -4,7 +4,8 @@ import WALFormat
 import WALSystem
 import WALWire
 
-/// A client of a node's control requests.
+/// A client of a node's control requests. Answers come in the order of the questions, of which there may be several under
+/// way.
 package final class ControlClient: Sendable {
     private let network = Network()
     private let channel: any Channel
@@ -37,15 +38,21 @@ package final class ControlClient: Sendable {
     }
 
     package func ask(_ request: ControlRequest) async throws -> ControlResponse {
-        let bytes = try ControlJSON.encode(request)
-        let answer = try await withCheckedThrowingContinuation { continuation in
-            exchange.begin(bytes, continuation)
-        }
-        let response = try ControlJSON.decode(ControlResponse.self, from: answer)
-        if let error = response.error {
-            throw NodeError(NodeError.Code(rawValue: error.code) ?? .failed, error.text)
-        }
-        return response
+        try await Asked.response(wait(ask(later: request)))
+    }
+
+    /// Sends the request; the answer is waited for with ``wait(_:)``.
+    package func ask(later request: ControlRequest) throws -> Asked {
+        try exchange.send(.request(ControlJSON.encode(request)))
+    }
+
+    /// Content of the put that was begun; answered like a request.
+    package func send(content bytes: [UInt8]) throws -> Asked {
+        try exchange.send(.content(bytes))
+    }
+
+    package func wait(_ asked: Asked) async throws -> Message {
+        try await withCheckedThrowingContinuation { asked.wait($0) }
     }
 
     package func close() async {
@@ -54,48 +61,104 @@ package final class ControlClient: Sendable {
     }
 }
 
-/// One request at a time between the caller and the connection.
+/// An answer that is on its way.
+package final class Asked: Sendable {
+    private struct State: Sendable {
+        var answer: Result<Message, NodeError>?
+        var waiter: CheckedContinuation<Message, any Error>?
+    }
+
+    private let state = Mutex(State())
+
+    fileprivate func wait(_ continuation: CheckedContinuation<Message, any Error>) {
+        let answer = state.withLock { state in
+            if state.answer == nil { state.waiter = continuation }
+            return state.answer
+        }
+        if let answer { continuation.resume(with: answer.mapError { $0 as any Error }) }
+    }
+
+    fileprivate func finish(_ answer: Result<Message, NodeError>) {
+        let waiter = state.withLock { state in
+            state.answer = answer
+            defer { state.waiter = nil }
+            return state.waiter
+        }
+        waiter?.resume(with: answer.mapError { $0 as any Error })
+    }
+
+    /// Throws what the node says has failed.
+    package static func response(_ message: Message) throws -> ControlResponse {
+        guard case .response(let bytes) = message else {
+            throw NodeError(.failed, "the node answered with a \(message.type) frame")
+        }
+        let response = try ControlJSON.decode(ControlResponse.self, from: bytes)
+        if let failure = response.error {
+            var error = NodeError(NodeError.Code(rawValue: failure.code) ?? .failed, failure.text)
+            error.redirect = failure.redirect
+            error.position = response.position?.text
+            error.isChanged = failure.isChanged ?? false
+            throw error
+        }
+        return response
+    }
+
+    /// Bytes of a file; throws what the node says has failed.
+    package static func content(_ message: Message) throws -> [UInt8] {
+        if case .content(let bytes) = message { return bytes }
+        _ = try response(message)
+        throw NodeError(.failed, "the node answered without content")
+    }
+}
+
+/// Questions and their answers, in order.
 private final class Exchange: Sendable {
     struct State: Sendable {
         var connection: Connection?
-        var request: [UInt8]?
-        var continuation: CheckedContinuation<[UInt8], any Error>?
+        /// Asked before the node has said who it is.
+        var early: [Message] = []
+        var asked: [Asked] = []
         var failure: NodeError?
     }
 
     private let state = Mutex(State())
 
-    func begin(_ request: [UInt8], _ continuation: CheckedContinuation<[UInt8], any Error>) {
-        let (connection, failure) = state.withLock { state in
-            if state.failure == nil {
-                state.continuation = continuation
-                if state.connection == nil { state.request = request }
+    func send(_ message: Message) throws -> Asked {
+        let asked = Asked()
+        // Under the lock: answers have the order in which the questions went out.
+        try state.withLock { state in
+            if let failure = state.failure { throw failure }
+            state.asked.append(asked)
+            if let connection = state.connection {
+                connection.send(message, epoch: 0)
+            } else {
+                state.early.append(message)
             }
-            return (state.connection, state.failure)
         }
-        if let failure { return continuation.resume(throwing: failure) }
-        connection?.send(.request(request), epoch: 0)
+        return asked
     }
 
     func ready(_ connection: Connection) {
-        let waiting = state.withLock { state in
+        state.withLock { state in
             state.connection = connection
-            defer { state.request = nil }
-            return state.request
+            for message in state.early { connection.send(message, epoch: 0) }
+            state.early.removeAll()
         }
-        if let waiting { connection.send(.request(waiting), epoch: 0) }
     }
 
-    func finish(_ result: Result<[UInt8], NodeError>) {
-        let continuation = state.withLock { state in
-            if case .failure(let error) = result { state.failure = error }
-            defer { state.continuation = nil }
-            return state.continuation
+    func answered(_ message: Message) {
+        let first: Asked? = state.withLock { $0.asked.isEmpty ? nil : $0.asked.removeFirst() }
+        first?.finish(.success(message))
+    }
+
+    func fail(_ error: NodeError) {
+        let waiting = state.withLock { state in
+            // The first reason tells most.
+            state.failure = state.failure ?? error
+            defer { state.asked.removeAll() }
+            return state.asked
         }
-        switch result {
-        case .success(let bytes): continuation?.resume(returning: bytes)
-        case .failure(let error): continuation?.resume(throwing: error)
-        }
+        for asked in waiting { asked.finish(.failure(error)) }
     }
 }
 
@@ -121,8 +184,8 @@ private final class ClientRole: ConnectionRole {
         case .hello:
             isGreeted = true
             if let connection { exchange.ready(connection) }
-        case .response(let bytes): exchange.finish(.success(bytes))
-        case .refuse(let refusal): exchange.finish(.failure(NodeError(refusal)))
+        case .response, .content: exchange.answered(message)
+        case .refuse(let refusal): exchange.fail(NodeError(refusal))
         default: break
         }
     }
@@ -133,7 +196,7 @@ private final class ClientRole: ConnectionRole {
     }
 
     func closed(reason: String?) {
-        exchange.finish(
-            .failure(NodeError(.failed, "the node closed the connection" + (reason.map { ": \($0)" } ?? ""))))
+        exchange.fail(
+            NodeError(.unreachable, "the node closed the connection" + (reason.map { ": \($0)" } ?? "")))
     }
 }

@@ -4,6 +4,9 @@ import WALWire
 
 /// A node that answers control requests. Any thread; the answer may come at any time later.
 protocol ControlService: AnyObject, Sendable {
+    /// Who reads and writes the tree for clients now; throws, with the address of another node where one is known, when
+    /// nobody does here.
+    func tree() throws -> any TreeService
     func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void)
     /// How this node introduces itself.
     func hello() -> Hello
@@ -14,6 +17,8 @@ protocol ControlService: AnyObject, Sendable {
 final class ControlRole: ConnectionRole {
     private let service: any ControlService
     private var connection: Connection?
+    /// From the first request of a client for what is in the tree.
+    private var session: ClientSession?
 
     init(service: any ControlService) {
         self.service = service
@@ -25,6 +30,7 @@ final class ControlRole: ConnectionRole {
 
     func received(_ message: Message, epoch: UInt64) {
         guard let connection else { return }
+        if case .content(let bytes) = message, let session { return session.put(.content(bytes)) }
         guard case .request(let bytes) = message else {
             connection.send(.refuse(Refusal(.malformed, "unexpected \(message.type) frame")), epoch: service.epoch)
             connection.close(reason: "unexpected \(message.type) frame")
@@ -36,7 +42,14 @@ final class ControlRole: ConnectionRole {
             connection.send(.response(bytes), epoch: epoch)
         }
         do {
-            service.handle(try ControlJSON.decode(ControlRequest.self, from: bytes), answer: reply)
+            let request = try ControlJSON.decode(ControlRequest.self, from: bytes)
+            if request.verb.isOfSession {
+                let session = session ?? ClientSession(service: service, connection: connection)
+                self.session = session
+                session.put(.request(request))
+            } else {
+                service.handle(request, answer: reply)
+            }
         } catch {
             reply(ControlResponse(error: NodeError(.usage, "request is not understood: \(error)")))
         }
@@ -46,6 +59,7 @@ final class ControlRole: ConnectionRole {
 
     func closed(reason: String?) {
         connection = nil
+        session?.end()
     }
 }
 

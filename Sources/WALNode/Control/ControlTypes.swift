@@ -7,6 +7,8 @@ package struct ControlRequest: Codable, Sendable {
         case status, position, mark, resume, wait, verify, segment, holds, forget
         /// What changes roles, see ``TreeNode``.
         case promise, promote, follow, fence, rejoin, drain
+        /// Of clients, answered in the order in which they come.
+        case put, commit, write, open, read, list, next, stat, close
     }
 
     package var verb: Verb
@@ -31,6 +33,15 @@ package struct ControlRequest: Codable, Sendable {
     package var history: String?
     /// `follow`, `fence`, `rejoin`: `HOST:PORT` of the primary.
     package var address: String?
+    /// `put`, `write`: what to do; of a `put` before its content.
+    package var write: WriteRequest?
+    /// `open`, `list`, `stat`: what to look at, and how fresh it must be.
+    package var look: ReadRequest?
+    /// `read`, `next`, `close`: what `open` or `list` has answered.
+    package var handle: Int?
+    /// `read`: bytes from the beginning of the file, and how many.
+    package var offset: UInt64?
+    package var length: UInt64?
 
     package init(_ verb: Verb) {
         self.verb = verb
@@ -44,6 +55,10 @@ package struct ControlResponse: Codable, Sendable {
     package struct Failure: Codable, Sendable {
         package var code: Int32
         package var text: String
+        /// `HOST:PORT` of the node that would answer.
+        package var redirect: String?
+        /// What was read changed while it was read.
+        package var isChanged: Bool?
     }
 
     package var error: Failure?
@@ -59,12 +74,23 @@ package struct ControlResponse: Codable, Sendable {
     package var epoch: UInt64?
     /// `promise`: it can lead. `holds`: the position lies on its log.
     package var isWhole: Bool?
+    package var freshness: Freshness?
+    /// `open`, `stat`, and `list` of what is no directory.
+    package var entry: TreeEntry?
+    /// `next`: some of a directory, in the order of their names.
+    package var entries: [TreeEntry]?
+    /// `next`: there are more.
+    package var hasMore: Bool?
+    package var handle: Int?
 
     package init() {}
 
     package init(error: any Error) {
         let error = NodeError(error)
-        self.error = Failure(code: error.code.rawValue, text: error.description)
+        self.error = Failure(
+            code: error.code.rawValue, text: error.description, redirect: error.redirect,
+            isChanged: error.isChanged ? true : nil)
+        position = error.position.flatMap { try? PositionStatus(text: $0) }
     }
 }
 
@@ -77,6 +103,13 @@ package struct PositionStatus: Codable, Hashable, Sendable {
         epoch = position.epoch
         seq = position.seq
         chain = position.chain.description
+    }
+
+    package init(text: String) throws(FormatError) {
+        let position = try PositionText(text)
+        epoch = position.epoch
+        seq = position.seq
+        chain = (position.chain ?? .zero).description
     }
 
     package var text: String { "\(epoch):\(seq):\(chain)" }
@@ -293,6 +326,8 @@ package struct NodeStatus: Codable, Sendable {
     package var durableSeq: UInt64?
     package var lagSegments: UInt64?
     package var lagSeconds: Double?
+    /// See ``Freshness/staleSeconds``; nil on a primary.
+    package var staleSeconds: Double?
     package var objects: UInt64
     package var contentBytes: UInt64
     package var progress: Progress?
@@ -357,7 +392,8 @@ package struct NodeStatus: Codable, Sendable {
 extension NodeStatus {
     enum CodingKeys: String, CodingKey {
         case role, node, history, epoch, position, state, treeDigest, log, replicas, upstream, appliedSeq, durableSeq
-        case lagSegments, lagSeconds, objects, contentBytes, progress, watch, traffic, filter, group, notes, pid, path
+        case lagSegments, lagSeconds, staleSeconds, objects, contentBytes, progress, watch, traffic, filter, group
+        case notes, pid, path
     }
 
     // `encode` and not `encodeIfPresent`, so that what is unknown is there as null.
@@ -377,6 +413,7 @@ extension NodeStatus {
         try container.encode(durableSeq, forKey: .durableSeq)
         try container.encode(lagSegments, forKey: .lagSegments)
         try container.encode(lagSeconds, forKey: .lagSeconds)
+        try container.encode(staleSeconds, forKey: .staleSeconds)
         try container.encode(objects, forKey: .objects)
         try container.encode(contentBytes, forKey: .contentBytes)
         try container.encode(progress, forKey: .progress)

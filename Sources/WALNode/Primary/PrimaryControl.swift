@@ -52,6 +52,8 @@ extension PrimaryNode {
         case .holds:
             let asked = try PositionText(request.position ?? "")
             response.isWhole = try logView.position(at: asked.seq)?.chain == asked.chain
+        case .put, .commit, .write, .open, .read, .list, .next, .stat, .close:
+            throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: response.replicas = try await wait(request)
         case .verify:
             guard request.repair != true else { throw VerifyReport.noRepairOfPrimary(host.rootPath) }
@@ -66,7 +68,7 @@ extension PrimaryNode {
     }
 
     /// A mark that is late is made all the same; only nobody waits for it any more.
-    private func mark(
+    func mark(
         withinSeconds seconds: Double, post: @escaping @Sendable (@escaping CaptureMailbox.Answer) -> Void
     ) async throws -> Position {
         let outcome: Result<Position, any Error> = await withCheckedContinuation { continuation in
@@ -107,10 +109,12 @@ extension PrimaryNode {
             }
         }
         guard let have else { return }
-        throw NodeError(
+        var error = NodeError(
             .notMet,
             "it is done, at \(position), but \(have) of \(count) replicas have made it durable after "
                 + "\(Self.text(seconds: deadline.seconds)); without it: \(replicas.lacking(position.seq))")
+        error.position = "\(position)"
+        throw error
     }
 
     private func wait(_ request: ControlRequest) async throws -> Int {

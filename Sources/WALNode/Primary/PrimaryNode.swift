@@ -90,7 +90,8 @@ package final class PrimaryNode: NodeRole, LogSource {
         for entry in try folder.staging.entries() where entry.name.isTemporary {
             try? folder.staging.unlink(entry.name)
         }
-        try Self.catchUp(catalog, with: writer, logger)
+        try Self.forgetUploads(of: folder)
+        try Self.catchUp(catalog, with: writer, folder, logger)
         if before.isAppointed == true {
             // As a replica it was not told what is left out; what the history has of them it must not lose.
             let hasDevices = try catalog.read { try $0.hasDevices() }
@@ -104,7 +105,27 @@ package final class PrimaryNode: NodeRole, LogSource {
     }
 
     /// The log is first and the catalog second, so after a crash the catalog may be behind. It is never ahead.
-    static func catchUp(_ catalog: Catalog, with log: LogWriter, _ logger: Logger) throws {
+    /// What a client wrote may not even be in the tree; then it is put there.
+    static func catchUp(
+        _ catalog: Catalog, with log: LogWriter, _ folder: StateFolder, _ logger: Logger
+    ) throws {
+        let applier = applier(catalog, folder)
+        defer { report(applier.quarantine, logger) }
+        try applier.recoverOwn()
+        try replay(catalog, with: log, applier, logger)
+        try applier.forgetUnmade()
+    }
+
+    static func report(_ quarantine: Quarantine, _ logger: Logger) {
+        for drift in quarantine.takeDrift() {
+            let kept = drift.keptAs.map { "; what was there is kept as quarantine/\($0)" } ?? ""
+            logger.warning("\(drift.path) was changed while a client wrote it\(kept)")
+        }
+    }
+
+    private static func replay(
+        _ catalog: Catalog, with log: LogWriter, _ applier: Applier, _ logger: Logger
+    ) throws {
         let state = try catalog.state()
         guard state.position.seq > 0 else {
             // No catalog, but a log: object numbers go on after the last, and the tree is found anew.
@@ -130,6 +151,11 @@ package final class PrimaryNode: NodeRole, LogSource {
                     transaction.state.lastObject = segment.header.lastObject
                 }
                 return
+            }
+            if segment.header.flags.contains(.client) {
+                try applier.redo(try ChangeSet(segment))
+                logger.notice("segment \(segment.header.seq), which a client wrote, is in the tree now")
+                continue
             }
             try catalog.write { try Replay.apply(try ChangeSet(segment), to: $0) }
             count += 1
@@ -223,10 +249,12 @@ package final class PrimaryNode: NodeRole, LogSource {
         return standing(of: position, on: logView)
     }
 
-    func heartbeat() -> Heartbeat {
+    func heartbeat(echo: Int64) -> Heartbeat {
         let end = logView.durableEnd
         let header = try? logView.header(at: end.seq)
-        return Heartbeat(position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
+        return Heartbeat(
+            position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds(),
+            echo: echo)
     }
 
     func deposed(epoch: UInt64) {
@@ -400,9 +428,12 @@ package final class PrimaryNode: NodeRole, LogSource {
 
     private func hasCaughtUp(with writer: LogWriter) throws -> Bool {
         do {
-            try Self.catchUp(catalog, with: writer, logger)
+            try Self.catchUp(catalog, with: writer, folder, logger)
             return true
         } catch CatalogError.full {
+            return false
+        } catch let error as SystemError where error.isNoSpace || error.isDenied || error.isBusy {
+            logger.error("\(error); what a client wrote is not in the tree yet, trying again")
             return false
         }
     }
@@ -450,6 +481,10 @@ package final class PrimaryNode: NodeRole, LogSource {
         } catch let error as CatalogError {
             guard case .full = error else { throw error }
             logger.error("\(error); capture waits for room")
+            return .full
+        } catch let error as ApplyError {
+            guard case .unfinished = error else { throw error }
+            logger.error("\(error)")
             return .full
         } catch let error as CaptureError {
             guard error.isDoubt else { throw error }

@@ -29,16 +29,20 @@ extension ReplicaNode {
 
     func standing(of position: Position) -> SenderMachine.Standing { standing(of: position, on: logView) }
 
-    /// What is known of the primary, so that lag is that behind it.
-    func heartbeat() -> Heartbeat {
+    /// What the primary said last, so that lag is that behind it. It was so when it was asked for: as much earlier than the
+    /// receiver's own question as that is by now.
+    func heartbeat(echo: Int64) -> Heartbeat {
         let state = snapshot
         let end = logView.durableEnd
-        guard let primary = state.primaryPosition, primary.seq > end.seq else {
-            let header = try? logView.header(at: end.seq)
-            return Heartbeat(position: end, captureTime: header?.captureTime ?? 0, clock: Clock.realtimeNanoseconds())
+        var beat = Heartbeat(
+            position: end, captureTime: state.primaryCaptureTime, clock: Clock.realtimeNanoseconds(), echo: 0)
+        guard let primary = state.primaryPosition else { return beat }
+        if primary.seq > end.seq { beat.position = primary }
+        if let heard = state.lastEcho {
+            let age = Clock.monotonicNanoseconds().elapsed(since: heard)
+            beat.echo = max(0, echo - Int64(clamping: age))
         }
-        return Heartbeat(
-            position: primary, captureTime: state.primaryCaptureTime, clock: Clock.realtimeNanoseconds())
+        return beat
     }
 
     /// Rot in this log is found when it is read again, and by a verification; the primary has it all.

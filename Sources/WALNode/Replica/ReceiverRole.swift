@@ -45,6 +45,8 @@ final class ReceiverRole: PeerRole {
         let bound = NIOLoopBound(self, eventLoop: connection.eventLoop)
         let link = Link(connection: connection, epoch: node.promisedEpoch) {
             connection.eventLoop.execute { bound.value.acknowledge() }
+        } askForHeartbeat: {
+            connection.eventLoop.execute { bound.value.acknowledge(wantsHeartbeat: true) }
         }
         guard node.attach(link) else {
             connection.send(
@@ -90,9 +92,10 @@ final class ReceiverRole: PeerRole {
         return ack
     }
 
-    private func acknowledge() {
+    private func acknowledge(wantsHeartbeat: Bool = false) {
         guard machine?.isOpen == true, let connection else { return }
-        let ack = ack()
+        var ack = ack()
+        ack.wantsHeartbeat = wantsHeartbeat
         acknowledgedBytes = ack.consumedBytes
         connection.send(.ack(ack), epoch: node.promisedEpoch)
         machine?.sent(now: Clock.monotonicNanoseconds())

@@ -42,6 +42,8 @@ extension ReplicaNode {
         case .holds:
             let asked = try PositionText(request.position ?? "")
             response.isWhole = try logView.position(at: asked.seq)?.chain == asked.chain
+        case .put, .commit, .write, .open, .read, .list, .next, .stat, .close:
+            throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: try await wait(request)
         case .verify:
             response.verify = try await withCheckedThrowingContinuation { continuation in
@@ -93,6 +95,7 @@ extension ReplicaNode {
             contentBytes: catalogState.contentBytes, progress: nil, notes: [], pid: ProcessFacts.processID,
             path: host.rootPath)
         status.filter = filter.lines
+        status.staleSeconds = state.staleness
         status.group = NodeStatus.Group(file, address: host.address?.description)
         if let address = state.upstreamAddress ?? upstream.current?.description {
             status.upstream = NodeStatus.Upstream(

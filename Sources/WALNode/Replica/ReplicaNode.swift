@@ -17,6 +17,8 @@ package struct ReplicaSettings: Sendable {
     package var adopts = false
     /// Stop with success once this is applied.
     package var until: PositionText?
+    /// A read by a client is refused unless this replica was current so many seconds ago.
+    package var maxStaleSeconds: Double?
     package var retention = Retention(budgetBytes: 4 << 30, keepSeconds: 3600)
 
     package init() {}
@@ -292,6 +294,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         state.withLock { state in
             guard state.link == nil, !state.isStopping, !state.isDraining else { return false }
             state.link = link
+            state.beats.removeAll()
             state.traffic.begin(link.connection.traffic)
             state.workedBytes = 0
             return true
@@ -347,7 +350,9 @@ package final class ReplicaNode: NodeRole, LogSource {
         state.withLock { state in
             state.primaryPosition = beat.position
             state.primaryCaptureTime = beat.captureTime
+            state.note(beat)
         }
+        self.state.signalAll()
     }
 
     func streaming(from address: String, _ sender: Hello) {
@@ -473,6 +478,7 @@ package final class ReplicaNode: NodeRole, LogSource {
                 return
             }
             state.applied = position
+            state.settleBeats()
             state.external.removeAll { $0 <= position.seq }
             state.isEmpty = false
             if state.phase == .syncing, state.session == nil, state.link != nil { state.phase = .streaming }
@@ -545,6 +551,12 @@ package final class ReplicaNode: NodeRole, LogSource {
         _ = state.wait(timeoutNanoseconds: 1_000_000_000) { state in
             state.isStopping || (state.link != nil && state.link !== link) || state.session != nil ? true : nil
         }
+    }
+
+    /// False when the time, in monotonic nanoseconds, came first.
+    func waitUntil(_ deadline: UInt64, _ isMet: (ReplicaState) -> Bool) -> Bool {
+        let left = deadline.elapsed(since: Clock.monotonicNanoseconds())
+        return state.wait(timeoutNanoseconds: left) { $0.isStopping || isMet($0) ? true : nil } ?? false
     }
 
     func waitForStop(nanoseconds: UInt64?) -> Bool {

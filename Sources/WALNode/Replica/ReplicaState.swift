@@ -46,6 +46,12 @@ struct ReplicaState: Sendable {
     var primaryPosition: Position?
     /// Of the primary that has welcomed this replica last.
     var primaryEpoch: UInt64 = 0
+    /// Monotonic nanoseconds at which all that the primary had logged was what is applied by now; nil before that was known.
+    var currentAsOf: UInt64?
+    /// When the question was sent that the primary's last word answers, in monotonic nanoseconds.
+    var lastEcho: UInt64?
+    /// Heartbeats of this connection that say more than that once their positions are applied.
+    var beats: [(clock: UInt64, seq: UInt64)] = []
     var primaryCaptureTime: Int64 = 0
     var problem: String?
     var isStopping = false
@@ -68,7 +74,7 @@ struct ReplicaState: Sendable {
         return Ack(
             received: received.seq, durable: min(durable.seq, limit), applied: applied.seq,
             consumedBytes: 0, isSyncing: phase == .syncing || needsSync || session != nil,
-            clock: Clock.realtimeNanoseconds())
+            clock: Int64(clamping: Clock.monotonicNanoseconds()))
     }
 }
 
@@ -87,11 +93,17 @@ final class Link: Sendable {
     private let epoch: UInt64
     /// Tells the primary how far this replica is, soon; from any thread.
     let acknowledge: @Sendable () -> Void
+    /// Asks the primary where its log ends; from any thread.
+    let askForHeartbeat: @Sendable () -> Void
 
-    init(connection: Connection, epoch: UInt64, acknowledge: @escaping @Sendable () -> Void) {
+    init(
+        connection: Connection, epoch: UInt64, acknowledge: @escaping @Sendable () -> Void,
+        askForHeartbeat: @escaping @Sendable () -> Void
+    ) {
         self.connection = connection
         self.epoch = epoch
         self.acknowledge = acknowledge
+        self.askForHeartbeat = askForHeartbeat
     }
 
     func send(_ message: Message) {

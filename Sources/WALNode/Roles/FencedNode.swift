@@ -93,6 +93,14 @@ final class FencedNode: NodeRole {
 
     // MARK: Clients
 
+    /// What is here may be of a past that is nobody else's.
+    func tree() throws -> any TreeService {
+        let leader = host.identity.value.leader
+        var error = NodeError(leader == nil ? .noPrimary : .notMet, "\(host.identity.value.node) is fenced: \(text)")
+        error.redirect = leader
+        throw error
+    }
+
     func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
         do {
             answer(try respond(to: request))

@@ -69,7 +69,7 @@ struct Rejoin {
     private func recapture(
         _ catalog: Catalog, _ writer: LogWriter, _ history: HistoryID, epoch: UInt64
     ) throws {
-        try PrimaryNode.catchUp(catalog, with: writer, logger)
+        try PrimaryNode.catchUp(catalog, with: writer, host.folder, logger)
         let signal = LogSignal()
         let sink = LogSink(
             writer: writer, history: history, epoch: max(epoch, 1), compression: .standard,

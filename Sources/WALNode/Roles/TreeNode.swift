@@ -303,6 +303,13 @@ package final class TreeNode: Service {
 
 /// What clients ask of whatever role the node has.
 extension TreeNode: ControlService {
+    func tree() throws -> any TreeService {
+        guard !isChanging.withLock({ $0 }) else {
+            throw NodeError(.noPrimary, "\(host.identity.value.node) is changing its role")
+        }
+        return try role.tree()
+    }
+
     func hello() -> Hello { role.hello() }
     var epoch: UInt64 { host.identity.value.promisedEpoch }
 

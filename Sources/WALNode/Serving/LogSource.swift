@@ -26,7 +26,9 @@ protocol LogSource: AnyObject, Sendable {
     func group() -> Group
     func standing(of position: Position) -> SenderMachine.Standing
     /// The end of the primary's log, as far as it is known here.
-    func heartbeat() -> Heartbeat
+    ///
+    /// `echo` is the clock of the last acknowledgement of the receiver: what this says is no older than that.
+    func heartbeat(echo: Int64) -> Heartbeat
     /// A replica got something else than it should have; its log ends at `seq`.
     func checkLog(after seq: UInt64)
     /// One of the two sides will not have the other, which this node has dialled.

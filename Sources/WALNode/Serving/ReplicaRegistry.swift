@@ -130,6 +130,8 @@ final class ReplicaRegistry: Sendable {
             var entry = state.entries[hello.node] ?? Entry(address: address, state: "connecting")
             entry.address = address
             entry.reachable = hello.address
+            // One that began anew has not what another of its name had.
+            entry.durable = entry.durable.map { min($0, hello.position.seq) }
             entry.state = "connecting"
             entry.lastContact = now
             entry.owner = ObjectIdentifier(owner)
@@ -178,10 +180,11 @@ final class ReplicaRegistry: Sendable {
 
     private static func count(_ entries: [String: Entry], _ waiter: Waiter) -> Int {
         entries.values.count { entry in
-            guard entry.state == "streaming", entry.isDialled || !waiter.isDialledOnly else { return false }
+            guard entry.isDialled || !waiter.isDialledOnly, !entry.isLost else { return false }
             return switch waiter.mark {
+            // Whether it is connected now says nothing of its disk.
             case .durable: (entry.durable ?? 0) >= waiter.seq
-            case .applied: (entry.applied ?? 0) >= waiter.seq
+            case .applied: (entry.applied ?? 0) >= waiter.seq && entry.state == "streaming"
             }
         }
     }

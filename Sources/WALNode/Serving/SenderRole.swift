@@ -24,6 +24,8 @@ final class SenderRole: PeerRole {
     private var bulk: BulkSender?
     /// The last segment that the replica has.
     private var received: UInt64 = 0
+    /// Clock of the last acknowledgement, for heartbeats to give back.
+    private var echo: Int64 = 0
     private var logger: Logger
     private var toldGroup: Group?
     /// Called with the reason when the connection is over.
@@ -94,9 +96,7 @@ final class SenderRole: PeerRole {
     func tick() {
         tellGroup()
         perform(
-            machine.tick(now: Clock.monotonicNanoseconds()) {
-                node.heartbeat()
-            })
+            machine.tick(now: Clock.monotonicNanoseconds()) { node.heartbeat(echo: echo) })
     }
 
     func writable() {
@@ -151,6 +151,8 @@ final class SenderRole: PeerRole {
 
     private func progress(_ ack: Ack) {
         received = ack.received
+        echo = ack.clock
+        if ack.wantsHeartbeat { connection?.send(.heartbeat(node.heartbeat(echo: echo)), epoch: node.epoch) }
         bulk?.inFlight(machine.inFlightBytes)
         let isStreaming = machine.isStreaming
         update { entry in

@@ -13,6 +13,8 @@ final class Proxy: Sendable {
         /// Cuts everything when `down` reaches it.
         var limit: UInt64?
         var staysOpen = false
+        /// Microseconds that each piece is held back on its way down, at most.
+        var delay: UInt32 = 0
     }
 
     let port: Int
@@ -65,6 +67,11 @@ final class Proxy: Sendable {
         try until("cut of the proxy") { state.withLock { !$0.isOpen } }
     }
 
+    /// From now on the far side is heard of later, each time by another while.
+    func delay(upToMicroseconds: UInt32) {
+        state.update { $0.delay = upToMicroseconds }
+    }
+
     func stop() {
         state.update { state in
             state.isOpen = false
@@ -112,6 +119,8 @@ final class Proxy: Sendable {
         while true {
             let count = read(from, &buffer, buffer.count)
             guard count > 0 else { break }
+            let delay = isDown ? state.withLock { $0.delay } : 0
+            if delay > 0 { usleep(UInt32.random(in: 0...delay)) }
             let mayGo = state.update { state in
                 if isDown { state.down += UInt64(count) } else { state.up += UInt64(count) }
                 guard isDown, let limit = state.limit, state.down >= limit else { return true }
