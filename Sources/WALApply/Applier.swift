@@ -21,8 +21,12 @@ package final class Applier {
     package var root: Directory
     /// See ``Stager``.
     package var isHidden = false
-    /// Others have files with temporary names in `staging/`: on a primary, copies of the catalog.
-    package var keepsTemporaries = false
+    /// The tree is a primary's own: applications change it, and what differs from the catalog is not drift but theirs.
+    /// Nothing is copied from its files, for they may be written to meanwhile; and `staging/` has files of others, with
+    /// temporary names.
+    package var isPrimary = false
+    /// Objects whose new content is whole in `staging/` already.
+    var ready: Set<ObjectID> = []
     /// For tests: called before every step that a crash may come before. What it throws stops the batch there, as a
     /// crash would.
     package var fault: (() throws -> Void)?
@@ -192,7 +196,7 @@ package final class Applier {
     func makeStager(_ fold: Fold, bodies: [[UInt8]], blocks: (any BlockSource)?) -> Stager {
         let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
         return Stager(
-            disk: disk, bodies: bodies, blocks: blocks, metadata: metadata, isHidden: isHidden, fault: fault,
+            disk: disk, bodies: bodies, ready: isPrimary ? ready : nil, blocks: blocks, metadata: metadata, isHidden: isHidden, fault: fault,
             writeback: writeback, written: written)
     }
 
@@ -243,7 +247,7 @@ package final class Applier {
             try publisher.publish()
             drifted.formUnion(publisher.drifted)
         }
-        guard !drifted.isEmpty else { return }
+        guard !drifted.isEmpty, !isPrimary else { return }
         try fault?()
         try catalog.write(durably: true) { transaction in
             let disk = DiskTree(root: root, staging: staging, catalog: transaction)
@@ -262,7 +266,7 @@ package final class Applier {
         guard !entries.isEmpty else { return }
         try catalog.read { transaction in
             for entry in entries where entry.name != Self.incoming && !patches.contains(entry.name) {
-                if keepsTemporaries, entry.name.isTemporary { continue }
+                if isPrimary, entry.name.isTemporary { continue }
                 guard try !isUseful(entry.name, transaction) else { continue }
                 try fault?()
                 try staging.removeTree(entry.name)

@@ -64,15 +64,16 @@ extension Applier {
     /// Applies a segment of the log that a crash kept from the tree.
     package func redo(_ set: ChangeSet) throws {
         try catalog.write { try Self.learnIdentities($0, root: root) }
-        // The crash came after that was staged: its content is written over nothing.
+        // It was staged before it was logged, so all content is there.
         for case .put(let object, _, .file) in set.changes {
-            let staged = DiskTree.name(.staged, object)
             do throws(SystemError) {
-                try staging.rename(staged, to: staging, DiskTree.name(.unfinished, object))
+                try staging.rename(DiskTree.name(.staged, object), to: staging, DiskTree.name(.unfinished, object))
+                ready.insert(object)
             } catch {
                 guard error.isNotFound else { throw error }
             }
         }
+        defer { ready.removeAll() }
         try apply([set], blocks: NoBlocks())
         try forgetJournal()
     }
@@ -117,9 +118,10 @@ package final class NoBlocks: BlockSource {
 }
 
 extension Applier {
-    /// A file that holds content which is not in the log: from here on it is what the object is being made of.
+    /// A file with all of an object's content, which becomes that object.
     package func take(_ upload: Name, from folder: Directory, as object: ObjectID) throws {
         try folder.rename(upload, to: staging, DiskTree.name(.unfinished, object))
+        ready.insert(object)
     }
 
     /// The object was not made.

@@ -13,7 +13,13 @@ final class Stager {
     let disk: DiskTree
     let staging: Directory
     let bodies: [[UInt8]]
+<<<<<<< HEAD
     let blocks: (any BlockSource)?
+=======
+    /// See ``Applier/ready``; nil on a replica.
+    private let ready: Set<ObjectID>?
+    private let blocks: (any BlockSource)?
+>>>>>>> clients
     let metadata: MetadataWriter
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
@@ -26,12 +32,13 @@ final class Stager {
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
-        disk: DiskTree, bodies: [[UInt8]], blocks: (any BlockSource)?, metadata: MetadataWriter, isHidden: Bool,
+        disk: DiskTree, bodies: [[UInt8]], ready: Set<ObjectID>?, blocks: (any BlockSource)?, metadata: MetadataWriter, isHidden: Bool,
         fault: (() throws -> Void)?, writeback: Writeback, written: WrittenBytes
     ) {
         self.disk = disk
         staging = disk.staging
         self.bodies = bodies
+        self.ready = ready
         self.blocks = blocks
         self.metadata = metadata
         self.isHidden = isHidden
@@ -47,7 +54,9 @@ final class Stager {
         var expected = tasks[...]
         for task in tasks {
             while let blocks, blocks.canExpect, let next = expected.popFirst() { blocks.expect(next.fetches) }
-            if let file = try simpleFile(task, fold) {
+            if ready?.contains(task.row.id) == true {
+                try stageReady(task, fold)
+            } else if let file = try simpleFile(task, fold) {
                 simple.append(file)
             } else {
                 try stage(task, fold, isLast: true)
@@ -60,6 +69,8 @@ final class Stager {
 
     /// Metadata of a file that somebody edited would hide the edit.
     private func checkMetadata(_ fold: inout Fold) throws {
+        // An edit of an application has its own event, and is captured.
+        guard ready == nil else { return }
         for object in fold.metadata {
             guard let known = try fold.known(object), known.kind == .file, let checked = known.checked,
                 let place = try disk.locate(object, identity: known.identity)
@@ -212,6 +223,14 @@ final class Stager {
     /// Writes one object now, because another one copies from it.
     func stageEarly(_ object: ObjectID, _ fold: inout Fold) throws {
         for task in fold.takeTasks(before: object) { try stage(keepingEnd(task, fold), fold, isLast: false) }
+    }
+
+    private func stageReady(_ task: Fold.Task, _ fold: Fold) throws {
+        try fault?()
+        let unfinished = DiskTree.name(.unfinished, task.row.id)
+        let identity = try metadata.finish(try staging.openOwnFileForWriting(unfinished), task.row.metadata)
+        try fold.catalog.setLocal(task.row.id, identity: identity, stamp: ObjectRow.neverSeen)
+        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, task.row.id))
     }
 
     /// `isLast`: nothing in the batch copies from this version or replaces it.

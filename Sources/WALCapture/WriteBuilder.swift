@@ -17,10 +17,8 @@ package struct WriteBuilder {
     private var restamped: Set<ObjectID> = []
     /// Of directories, for whoever watches them.
     package private(set) var dropped: [ObjectID] = []
-    /// The object that a put makes.
+    /// The object that a put makes of the upload.
     package private(set) var made: ObjectID?
-    /// Content of it that is not in the entries.
-    package private(set) var isExternal = false
 
     package init(_ catalog: CatalogTransaction, root: Directory, uploads: Directory, maxInlineBytes: Int) throws {
         self.catalog = catalog
@@ -219,7 +217,6 @@ package struct WriteBuilder {
         _ = try ContentCapture(reader: ContentReader()).write(
             file, status: status, object: object, known: sources, maxInlineBytes: maxInlineBytes, to: &changes)
         try file.close()
-        isExternal = changes.fetchCount > 0
         changes.bind(parent: parent, name, object)
         restamped.insert(parent)
         if let before { try lost(before) }

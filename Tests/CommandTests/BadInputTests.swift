@@ -253,15 +253,16 @@ import Testing
     @Test func anUnknownHostIsNamedAndADaemonGoesOnTrying() throws {
         try withWorld { world in
             try refused(
-                world, "walctl", ["status", "no-such-host.invalid:7420"], names: ["'no-such-host.invalid' is unknown"])
+                world, "walctl", ["status", "no-such-host.invalid:7420"], status: 6,
+                names: ["'no-such-host.invalid' is unknown"])
             try refused(
-                world, "walctl", ["status", "127.0.0.1:1"],
+                world, "walctl", ["status", "127.0.0.1:1"], status: 6,
                 names: ["127.0.0.1:1 does not answer (Connection refused)"])
             let source = try world.folder("source")
             _ = try world.folder("replica")
             for command in [["walship", "source", "--to"], ["walrecv", "replica", "--from"]] {
                 try refused(
-                    world, command[0], [command[1], command[2], "no-such-host.invalid"],
+                    world, command[0], [command[1], command[2], "no-such-host.invalid"], status: 6,
                     names: ["'no-such-host.invalid' is unknown"])
             }
             // A name server may be down for a while when both have worked before.
@@ -307,7 +308,7 @@ import Testing
             }
             for program in ["walship", "walrecv"] {
                 try refused(
-                    world, program, ["source", "--listen", "no-such-host.invalid:29000"],
+                    world, program, ["source", "--listen", "no-such-host.invalid:29000"], status: 6,
                     names: ["'no-such-host.invalid' is unknown"])
             }
             #expect(try listing(world.path + "/source").count == 1)

@@ -168,7 +168,8 @@ enum BadSegments {
     }()
 
     private static let entries: [Sample] = [
-        entry("entry-tag-unknown", [7, 1], .value(what: "entry's tag", 7)),
+        entry("entry-tag-unknown", [8, 1], .value(what: "entry's tag", 8)),
+        entry("request-truncated", [7, 1, 2], .truncated(what: "entries", needed: 16, available: 2)),
         entry("filter-without-end", [6, 3] + Array("- a".utf8), .value(what: "end of a filter", 0x61)),
         entry("filter-empty-rule", [6, 3] + Array("- \n".utf8), .value(what: "rule of a filter", 1)),
         entry("filter-other-rule", [6, 8] + Array("+ a\n. b\n".utf8), .value(what: "rule of a filter", 2)),

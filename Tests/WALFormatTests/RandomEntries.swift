@@ -13,7 +13,11 @@ struct RandomEntries {
 
     private mutating func append(_ random: inout SeededRandom) {
         let object = RandomEntries.object(&random)
-        switch random.int(in: 0..<10) {
+        switch random.int(in: 0..<11) {
+        case 10:
+            let request = RequestID(RandomEntries.digest(&random))
+            writer.request(request)
+            changes.append(.request(request))
         case 9:
             let filter = RandomEntries.filter(&random)
             writer.filter(filter)
@@ -177,6 +181,7 @@ extension ChangeWriter {
         case .unbind(let parent, let name): unbind(parent: parent, name)
         case .drop(let object): drop(object)
         case .filter(let filter): self.filter(filter)
+        case .request(let id): request(id)
         }
     }
 }

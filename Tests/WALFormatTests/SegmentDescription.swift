@@ -28,6 +28,7 @@ extension Segment {
         if header.flags.contains(.baseline) { flags.append(.string("baseline")) }
         if header.flags.contains(.fuzzy) { flags.append(.string("fuzzy")) }
         if header.flags.contains(.external) { flags.append(.string("external")) }
+        if header.flags.contains(.client) { flags.append(.string("client")) }
         return .object([
             ("version", .number(SegmentHeader.version)),
             ("flags", .array(flags)),
@@ -83,6 +84,8 @@ extension Segment {
                 ("entry", .string("unbind")), ("parent", .number(parent)), ("name", .string(name.description)),
             ])
         case .drop(let object): return .object([("entry", .string("drop")), ("object", .number(object))])
+        case .request(let id):
+            return .object([("entry", .string("request")), ("id", .string(id.description))])
         case .filter(let filter):
             return .object([("entry", .string("filter")), ("rules", .array(filter.lines.map { .string($0) }))])
         }

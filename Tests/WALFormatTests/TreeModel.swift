@@ -62,6 +62,7 @@ struct TreeModel {
             case .unbind(let parent, let name): names[Place(parent: parent, name: name)] = nil
             case .drop(let id): objects[id] = nil
             case .filter(let filter): self.filter = filter
+            case .request: break
             }
         }
     }

@@ -67,7 +67,11 @@ import WALWire
                 switch type {
                 case .hello, .welcome, .refuse: 65_536
                 case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
+<<<<<<< HEAD
                 case .segmentPart, .want, .block, .group: 1_052_672
+=======
+                case .segmentPart, .want, .block, .content: 1_052_672
+>>>>>>> clients
                 case .syncEntries: 50_335_744
                 case .request, .response: 16_777_216
                 }

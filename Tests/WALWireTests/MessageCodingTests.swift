@@ -28,7 +28,7 @@ import WALWire
     @Test(arguments: MessageType.all) func everyPrefixIsRefused(type: MessageType) throws {
         let payload = Samples.each[Int(type.rawValue) - 1].payload
         // These carry bytes to the end of the frame, so that only their fields can be cut.
-        let fields = [MessageType.segmentPart: 24, .request: 0, .response: 0][type] ?? payload.count
+        let fields = [MessageType.segmentPart: 24, .request: 0, .response: 0, .content: 0][type] ?? payload.count
         for count in 0..<fields {
             #expect(throws: FormatError.self, "\(count) bytes") { try Message(type, Array(payload.prefix(count))) }
         }
@@ -36,7 +36,7 @@ import WALWire
 
     @Test(arguments: MessageType.all) func bytesBehindAMessageAreRefused(type: MessageType) throws {
         switch type {
-        case .segmentPart, .request, .response: break
+        case .segmentPart, .request, .response, .content: break
         case .syncEntries, .block:
             // Their bytes go to the end of the frame; there is one too many for what the fields say.
             #expect(throws: FormatError.value(what: "stored bytes of a frame", 4)) {
@@ -118,15 +118,15 @@ import WALWire
 
     @Test func ack() {
         let ack = Ack(
-            received: 5, durable: 4, applied: 3, consumedBytes: 2, isSyncing: true, clock: -1, writtenBytes: 6,
+            received: 5, durable: 4, applied: 3, consumedBytes: 2, isSyncing: true, wantsHeartbeat: true, clock: -1, writtenBytes: 6,
             copiedBytes: 7, loggedBytes: 8)
         let clock = [UInt8](repeating: 0xFF, count: 8)
-        #expect(Message.ack(ack).payload == u64(5) + u64(4) + u64(3) + u64(2) + [1] + clock + u64(6) + u64(7) + u64(8))
+        #expect(Message.ack(ack).payload == u64(5) + u64(4) + u64(3) + u64(2) + [1, 1] + clock + u64(6) + u64(7) + u64(8))
     }
 
     @Test func heartbeat() {
-        let beat = Heartbeat(position: position, captureTime: 4, clock: 5)
-        #expect(Message.heartbeat(beat).payload == positionBytes + u64(4) + u64(5))
+        let beat = Heartbeat(position: position, captureTime: 4, clock: 5, echo: 6)
+        #expect(Message.heartbeat(beat).payload == positionBytes + u64(4) + u64(5) + u64(6))
     }
 
     @Test func syncBegin() {
@@ -167,5 +167,6 @@ import WALWire
     @Test func requestAndResponse() {
         #expect(Message.request([1, 2]).payload == [1, 2])
         #expect(Message.response([3]).payload == [3])
+        #expect(Message.content([4]).payload == [4])
     }
 }

@@ -118,6 +118,8 @@ import WALWire
         #expect(throws: Never.self) { try Message(.ack, payload(ack, [1], at: 32)) }
         for value: UInt8 in [2, 255] {
             expect(.value(what: "syncing of an ack", UInt64(value)), .ack, payload(ack, [value], at: 32))
+            expect(
+                .value(what: "wish of an ack for a heartbeat", UInt64(value)), .ack, payload(ack, [value], at: 33))
         }
     }
 
@@ -132,10 +134,10 @@ import WALWire
             return
         }
         #expect(read.clock == held)
-        let beat = Heartbeat(position: .start, captureTime: clock, clock: clock)
+        let beat = Heartbeat(position: .start, captureTime: clock, clock: clock, echo: clock)
         #expect(
             try Message(.heartbeat, Message.heartbeat(beat).payload)
-                == .heartbeat(Heartbeat(position: .start, captureTime: held, clock: held)))
+                == .heartbeat(Heartbeat(position: .start, captureTime: held, clock: held, echo: held)))
         let now: Int64 = 4_000_000_000_000_000_000
         #expect(!now.subtractingReportingOverflow(held).overflow)
     }

@@ -15,9 +15,9 @@ enum Samples {
         position: Position(epoch: 3, seq: 20, chain: Digest(high: 20, low: 20)))
 
     static let ack = Ack(
-        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, clock: 7, writtenBytes: 13,
+        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, wantsHeartbeat: true, clock: 7, writtenBytes: 13,
         copiedBytes: 14, loggedBytes: 15)
-    static let heartbeat = Heartbeat(position: sender.position, captureTime: 5, clock: 6)
+    static let heartbeat = Heartbeat(position: sender.position, captureTime: 5, clock: 6, echo: 7)
     static let syncBegin = SyncBegin(
         position: sender.position, treeDigest: .zero, lastObject: 9, objectCount: 8, contentBytes: 7)
     static let entries = SyncEntries(count: 1, codec: .none, rawBytes: 3, bytes: [1, 2, 3])
@@ -30,7 +30,11 @@ enum Samples {
         .refuse(Refusal(.busy, "later")), .segmentPart(SegmentPart(seq: 11, offset: 0, total: 9, bytes: [1, 2, 3])),
         .ack(ack), .heartbeat(heartbeat), .syncBegin(syncBegin), .syncEntries(entries), .syncEnd,
         .syncDone(sender.position), .want(want), .block(block), .request(Array("{}".utf8)),
+<<<<<<< HEAD
         .response(Array("{}".utf8)), .group(group), .content([1, 2, 3]),
+=======
+        .response(Array("{}".utf8)), .content([1, 2, 3]),
+>>>>>>> clients
     ]
 
     static let group = Group(
@@ -61,12 +65,15 @@ enum Samples {
             return .ack(
                 Ack(
                     received: random.anyUInt64(), durable: random.anyUInt64(), applied: random.anyUInt64(),
-                    consumedBytes: random.anyUInt64(), isSyncing: random.once(in: 2), clock: clock(&random),
+                    consumedBytes: random.anyUInt64(), isSyncing: random.once(in: 2),
+                    wantsHeartbeat: random.once(in: 2), clock: clock(&random),
                     writtenBytes: random.anyUInt64(), copiedBytes: random.anyUInt64(),
                     loggedBytes: random.anyUInt64()))
         case .heartbeat:
             return .heartbeat(
-                Heartbeat(position: position(&random), captureTime: clock(&random), clock: clock(&random)))
+                Heartbeat(
+                    position: position(&random), captureTime: clock(&random), clock: clock(&random),
+                    echo: clock(&random)))
         case .syncBegin:
             return .syncBegin(
                 SyncBegin(
@@ -84,6 +91,7 @@ enum Samples {
         case .block: return .block(block(&random))
         case .request: return .request(some(&random))
         case .response: return .response(some(&random))
+<<<<<<< HEAD
         case .group:
             return .group(
                 Group(
@@ -91,6 +99,9 @@ enum Samples {
                     members: (0..<random.int(in: 0...20)).map { _ in
                         Group.Member(name: text(255, &random), address: text(300, &random))
                     }))
+=======
+        case .content: return .content(some(&random))
+>>>>>>> clients
         }
     }
 

@@ -74,7 +74,7 @@ extension PrimaryNode: TreeService {
         let applier = Applier(
             catalog: catalog, root: folder.root, staging: folder.staging,
             quarantine: Quarantine(directory: folder.quarantine))
-        applier.keepsTemporaries = true
+        applier.isPrimary = true
         return applier
     }
 
@@ -153,16 +153,16 @@ extension PrimaryNode: TreeService {
         let applier = Self.applier(access.catalog, folder)
         let uploads = try uploads()
         var dropped: [ObjectID] = []
-        var external: (upload: Name, object: ObjectID)?
+        var taken: (upload: Name, object: ObjectID)?
         do {
             let position = try applier.make(blocks: NoBlocks()) { catalog in
                 var builder = try WriteBuilder(
                     catalog, root: root, uploads: uploads, maxInlineBytes: settings.capture.maxInlineBytes)
                 let changes = try builder.build(write)
                 dropped = builder.dropped
-                if builder.isExternal, let object = builder.made, case .put(_, let upload) = write.operation {
+                if let object = builder.made, case .put(_, let upload) = write.operation {
                     try applier.take(upload, from: uploads, as: object)
-                    external = (upload, object)
+                    taken = (upload, object)
                 }
                 return changes
             } log: { changes, state in
@@ -174,7 +174,7 @@ extension PrimaryNode: TreeService {
         } catch {
             report(applier)
             if case ApplyError.unfinished = error { throw error }
-            if let external { try? applier.giveBack(external.object, to: uploads, external.upload) }
+            if let taken { try? applier.giveBack(taken.object, to: uploads, taken.upload) }
             throw error
         }
     }

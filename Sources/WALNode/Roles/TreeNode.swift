@@ -39,6 +39,7 @@ package final class TreeNode: Service {
     private let addresses = Mutex<[Address]>([])
     /// One change of roles at a time.
     private let transitions = AsyncLock()
+    private let tenure: any Tenure = OperatorTenure()
 
     /// Takes the directory: checks everything, changes nothing when it throws. `wanted` is what it is to be where nothing
     /// else was settled before.
@@ -152,6 +153,8 @@ package final class TreeNode: Service {
         do {
             let channels = try await listen()
             while true {
+                let watch = try await beginTenure()
+                defer { watch?.cancel() }
                 try await role.run()
                 guard isChanging.withLock({ $0 }) else { break }
                 try takeRole()
@@ -161,6 +164,16 @@ package final class TreeNode: Service {
         } catch {
             await host.network.shutDown()
             throw NodeError(error)
+        }
+    }
+
+    /// Where the role is a primary's: waits for the right to it, and steps down when that is gone.
+    private func beginTenure() async throws -> Task<Void, Never>? {
+        guard let primary else { return nil }
+        let epoch = primary.epoch
+        try await tenure.begin(epoch: epoch)
+        return Task { [tenure, host] in
+            if let change = await tenure.ended(epoch: epoch) { host.request(change) }
         }
     }
 

@@ -114,7 +114,7 @@ def decode_header(data):
     raw_bytes, stored_bytes, entries, blocks, last_object, reserved = reader.unpack("QQIIQI")
 
     require(length == 128, f"header: length {length}")
-    require(flags < 8, f"header: flags {flags:#x}")
+    require(flags < 16, f"header: flags {flags:#x}")
     require(0 < seq < (1 << 63) - 1, f"header: seq {seq}")
     require(0 < epoch < (1 << 63) - 1, f"header: epoch {epoch}")
     require(raw_bytes <= MAX_SEGMENT, f"header: {raw_bytes} raw bytes")
@@ -126,7 +126,7 @@ def decode_header(data):
     require(not flags & 1 or entries == raw_bytes == 0, "header: entries of a baseline")
     return {
         "version": version,
-        "flags": [name for bit, name in ((1, "baseline"), (2, "fuzzy"), (4, "external")) if flags & bit],
+        "flags": [name for bit, name in ((1, "baseline"), (2, "fuzzy"), (4, "external"), (8, "client")) if flags & bit],
         "history": history,
         "epoch": epoch,
         "seq": seq,
@@ -286,6 +286,8 @@ def decode_entry(reader):
         return {"entry": "drop", "object": reader.object()}
     if tag == 6:
         return decode_filter(reader)
+    if tag == 7:
+        return {"entry": "request", "id": reader.digest()}
     raise Refused(f"entry: tag {tag}")
 
 
