@@ -13,13 +13,9 @@ final class Stager {
     let disk: DiskTree
     let staging: Directory
     let bodies: [[UInt8]]
-<<<<<<< HEAD
-    let blocks: (any BlockSource)?
-=======
     /// See ``Applier/ready``; nil on a replica.
     private let ready: Set<ObjectID>?
-    private let blocks: (any BlockSource)?
->>>>>>> clients
+    let blocks: (any BlockSource)?
     let metadata: MetadataWriter
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
@@ -32,7 +28,8 @@ final class Stager {
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
-        disk: DiskTree, bodies: [[UInt8]], ready: Set<ObjectID>?, blocks: (any BlockSource)?, metadata: MetadataWriter, isHidden: Bool,
+        disk: DiskTree, bodies: [[UInt8]], ready: Set<ObjectID>?, blocks: (any BlockSource)?, metadata: MetadataWriter,
+        isHidden: Bool,
         fault: (() throws -> Void)?, writeback: Writeback, written: WrittenBytes
     ) {
         self.disk = disk

@@ -31,7 +31,7 @@ import WALWire
         #expect(throws: FormatError.self) { try FrameHeader(Array(bytes.prefix(count))) }
     }
 
-    @Test(arguments: [0, 16, 17, 255] as [UInt8]) func unknownType(code: UInt8) {
+    @Test(arguments: [0, 17, 18, 255] as [UInt8]) func unknownType(code: UInt8) {
         #expect(throws: FormatError.value(what: "type of a frame", UInt64(code))) { try header { $0[4] = code } }
     }
 
@@ -67,11 +67,7 @@ import WALWire
                 switch type {
                 case .hello, .welcome, .refuse: 65_536
                 case .ack, .heartbeat, .syncBegin, .syncEnd, .syncDone: 4096
-<<<<<<< HEAD
-                case .segmentPart, .want, .block, .group: 1_052_672
-=======
-                case .segmentPart, .want, .block, .content: 1_052_672
->>>>>>> clients
+                case .segmentPart, .want, .block, .group, .content: 1_052_672
                 case .syncEntries: 50_335_744
                 case .request, .response: 16_777_216
                 }
@@ -92,9 +88,9 @@ import WALWire
     }
 
     @Test func typesAreNumberedWithoutGaps() {
-        #expect(MessageType.all.count == 15)
+        #expect(MessageType.all.count == 16)
         #expect(MessageType(rawValue: 0) == nil)
-        #expect(MessageType(rawValue: 16) == nil)
+        #expect(MessageType(rawValue: 17) == nil)
         #expect(Samples.each.map(\.type) == MessageType.all)
     }
 

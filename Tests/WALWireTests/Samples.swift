@@ -15,7 +15,8 @@ enum Samples {
         position: Position(epoch: 3, seq: 20, chain: Digest(high: 20, low: 20)))
 
     static let ack = Ack(
-        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, wantsHeartbeat: true, clock: 7, writtenBytes: 13,
+        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, wantsHeartbeat: true, clock: 7,
+        writtenBytes: 13,
         copiedBytes: 14, loggedBytes: 15)
     static let heartbeat = Heartbeat(position: sender.position, captureTime: 5, clock: 6, echo: 7)
     static let syncBegin = SyncBegin(
@@ -30,11 +31,7 @@ enum Samples {
         .refuse(Refusal(.busy, "later")), .segmentPart(SegmentPart(seq: 11, offset: 0, total: 9, bytes: [1, 2, 3])),
         .ack(ack), .heartbeat(heartbeat), .syncBegin(syncBegin), .syncEntries(entries), .syncEnd,
         .syncDone(sender.position), .want(want), .block(block), .request(Array("{}".utf8)),
-<<<<<<< HEAD
         .response(Array("{}".utf8)), .group(group), .content([1, 2, 3]),
-=======
-        .response(Array("{}".utf8)), .content([1, 2, 3]),
->>>>>>> clients
     ]
 
     static let group = Group(
@@ -91,7 +88,6 @@ enum Samples {
         case .block: return .block(block(&random))
         case .request: return .request(some(&random))
         case .response: return .response(some(&random))
-<<<<<<< HEAD
         case .group:
             return .group(
                 Group(
@@ -99,9 +95,7 @@ enum Samples {
                     members: (0..<random.int(in: 0...20)).map { _ in
                         Group.Member(name: text(255, &random), address: text(300, &random))
                     }))
-=======
         case .content: return .content(some(&random))
->>>>>>> clients
         }
     }
 
@@ -172,7 +166,7 @@ enum Samples {
 }
 
 extension MessageType {
-    static let all: [MessageType] = (1...15).map { MessageType(rawValue: $0)! }
+    static let all: [MessageType] = (1...16).map { MessageType(rawValue: $0)! }
 }
 
 extension Message {
