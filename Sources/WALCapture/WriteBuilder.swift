@@ -215,7 +215,8 @@ package struct WriteBuilder {
         let isIndexed = status.size >= CatalogTransaction.minIndexedBytes
         let sources = CopySources(of: object, old: nil, before: replaced, catalog: isIndexed ? catalog : nil)
         _ = try ContentCapture(reader: ContentReader()).write(
-            file, status: status, object: object, known: sources, maxInlineBytes: maxInlineBytes, to: &changes)
+            file, status: status, object: object, known: sources, maxInlineBytes: maxInlineBytes, longer: nil,
+            to: &changes)
         try file.close()
         changes.bind(parent: parent, name, object)
         restamped.insert(parent)

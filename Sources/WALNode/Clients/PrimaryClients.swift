@@ -1,3 +1,4 @@
+import Synchronization
 import WALApply
 import WALCapture
 import WALCatalog

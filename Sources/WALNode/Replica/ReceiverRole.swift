@@ -1,6 +1,7 @@
 import Logging
 import NIOCore
 import WALFormat
+import WALLog
 import WALSystem
 import WALWire
 

@@ -152,7 +152,7 @@ struct Rejoin {
                 case .unbind(let parent, let name):
                     let path = try catalog.read { try $0.path(of: parent) } ?? []
                     removed.append(PathText.joined(path + [name]))
-                case .drop, .filter: break
+                case .drop, .filter, .request: break
                 }
             }
         }
