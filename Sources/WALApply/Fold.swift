@@ -32,7 +32,7 @@ struct Fold {
         var content: FileContent?
         /// Index of the change set whose body the data ranges point into.
         var set: Int
-        /// The version before it; nil for a new object.
+        /// The version before it on disk; nil for a new object.
         var before: ObjectRow?
     }
 
@@ -165,7 +165,9 @@ struct Fold {
         let number = taskOrder.count
         numbers[object] = number
         taskOrder.append((object, number))
-        tasks[object] = Task(row: row, content: content, set: set, before: old)
+        // Of a version that is passed over nothing comes to the disk: there, it is the one before it that is replaced.
+        let before = tasks[object].map(\.before) ?? old
+        tasks[object] = Task(row: row, content: content, set: set, before: before)
         self.metadata.remove(object)
     }
 
