@@ -205,6 +205,10 @@ package final class TreeNode: Service {
             logger.info("listening on \(real)")
         }
         host.address = settings.advertise ?? listening.first { !$0.isWildcard }
+        if host.address == nil, let open = listening.first {
+            logger.warning(
+                "\(open) is every address of this host and none that others can be told: give --advertise HOST:PORT")
+        }
         return channels
     }
 
