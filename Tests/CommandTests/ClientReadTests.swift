@@ -143,7 +143,7 @@ import WALTestKit
             // One that is written in place, block by block, in a loop.
             let path = primary.folder + "/busy"
             try writeFile(path, [UInt8](repeating: 1, count: 6 << 20))
-            try world.mark(primary)
+            _ = try world.mark(primary)
             let stop = Monitor(false)
             let writer = try WorkerThread.start(name: "writer") {
                 var value: UInt8 = 1

@@ -45,7 +45,7 @@ import WALTestKit
         try withTwoNodes { world, primary, _, port in
             let node = "127.0.0.1:\(port)"
             try writeFile(primary.folder + "/before", "before")
-            try world.mark(primary)
+            _ = try world.mark(primary)
             var last = seq(try world.must("walctl", "position", node))
             let many = String(repeating: "content ", count: 100_000)
             for (count, arguments) in [
@@ -173,7 +173,7 @@ import WALTestKit
                 try world.put("127.0.0.1:\(port)", "shared", "client \(index)")
                 #expect(try text(ofFile: primary.folder + "/shared") == "client \(index)")
                 try writeFile(primary.folder + "/shared", "again \(index)")
-                try world.mark(primary)
+                _ = try world.mark(primary)
                 #expect(try text(ofFile: primary.folder + "/shared") == "again \(index)")
             }
             try world.expectEqual(primary, port: port, [replica])

@@ -43,7 +43,7 @@ import WALSystem
     @Test func loopsAndLongWaysAreNamed() throws {
         try withWorld { world in
             let ports = Monitor<[Int]>([])
-            func redirect(_ number: Int) -> String {
+            @Sendable func redirect(_ number: Int) -> String {
                 let port = ports.withLock { $0.count > number ? $0[number] : 0 }
                 return #"{"error":{"code":2,"text":"elsewhere","redirect":"127.0.0.1:\#(port)"}}"#
             }
