@@ -34,6 +34,8 @@ struct ContentCapture {
         var table = BlockTable()
         var offset: UInt64 = 0
         var newBytes: UInt64 = 0
+        // All so far is where it was: then the end was cut off, and is not likely to be anything else.
+        var isKept = true
         var run = CopyRun()
         let size = try reader.read(file, status: status) { piece in
             switch piece {
@@ -46,8 +48,9 @@ struct ContentCapture {
                 table.append(block)
                 let found = try known.find(block, at: offset)
                 let mayBeHeld =
-                    longer.map { Self.mayBeCut(block, at: offset, of: status.size, from: $0) } == true
+                    longer != nil && isKept && Self.mayBeCut(block, at: offset, of: status.size)
                     && known.hadBlock(at: offset)
+                isKept = isKept && found?.source.object == object && found?.offset == offset
                 offset += UInt64(block.length)
                 if let found {
                     isNew = false
@@ -74,14 +77,10 @@ struct ContentCapture {
 extension ContentCapture {
     /// Less is better sent than looked for.
     private static let minCutBytes = 4096
-    /// A smaller file that begins with a new block was written anew.
-    private static let minBytesCutToOneBlock: UInt64 = 1 << 20
 
-    private static func mayBeCut(
-        _ block: ContentBlock, at offset: UInt64, of size: UInt64, from longer: UInt64
-    ) -> Bool {
-        offset + UInt64(block.length) == size && block.length >= minCutBytes
-            && (offset > 0 || longer >= minBytesCutToOneBlock)
+    /// A file that begins with a new block was written anew.
+    private static func mayBeCut(_ block: ContentBlock, at offset: UInt64, of size: UInt64) -> Bool {
+        offset > 0 && offset + UInt64(block.length) == size && block.length >= minCutBytes
     }
 }
 

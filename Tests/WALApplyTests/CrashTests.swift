@@ -151,21 +151,21 @@ import WALTreeKit
         try Files.write(primary.path + "/large", random.bytes(6 << 20))
         try primary.mark()
         let replica = try ReplicaTree(of: primary)
-        try replica.follow(primary)
+        try replica.follow(primary, blocks: PrimaryBlocks(primary))
         try Files.patch(primary.path + "/large", at: 1_000_000, random.bytes(5_000))
         try Files.patch(primary.path + "/large", at: 6 << 20, random.bytes(100))
         try primary.mark()
         // Between the commit and the patch.
         var staged: [String] = []
         for step in 1...10 where staged.isEmpty {
-            _ = try crash(replica, before: step) { try replica.follow(primary) }
+            _ = try crash(replica, before: step) { try replica.follow(primary, blocks: PrimaryBlocks(primary)) }
             staged = try Files.list(replica.stagingPath)
         }
         let bytes = try Files.read(replica.stagingPath + "/" + #require(staged.first)).count
         #expect(bytes > 5_100 && bytes < 20_000, "\(random.reproduce)")
         try replica.restart()
         try replica.applier.recover()
-        try replica.follow(primary)
+        try replica.follow(primary, blocks: PrimaryBlocks(primary))
         #expect(try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path)) == [])
     }
 

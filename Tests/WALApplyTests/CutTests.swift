@@ -59,7 +59,7 @@ import WALTreeKit
         try replica.follow(primary, blocks: blocks)
         #expect(try Files.status(copy).st_ino == inode)
         try expectEqual()
-        for size in [3_000_000, 1_200_000, 9_000] {
+        for size in [3_000_000, 1_200_000, 400_000] {
             try cut(to: size)
             try replica.follow(primary)
             try expectEqual()

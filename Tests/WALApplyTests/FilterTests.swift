@@ -34,7 +34,7 @@ import WALTreeKit
             for _ in 0..<25 { tree.step() }
             try primary.mark()
             if tree.random.once(in: 3) { continue }
-            try replica.follow(primary)
+            try replica.follow(primary, blocks: PrimaryBlocks(primary))
             #expect(try differences(replica) == [], "turn \(turn) \(random.reproduce)")
             #expect(try replica.digestIsRight(), "turn \(turn) \(random.reproduce)")
             let filters = try [primary.catalog, replica.catalog].map { try $0.read { try $0.filter() } }

@@ -46,7 +46,7 @@ import WALTreeKit
             if !differences.isEmpty, round % 2 == 1 {
                 primary.mailbox!.rescan()
                 try primary.mark()
-                try replica.follow(primary)
+                try replica.follow(primary, blocks: PrimaryBlocks(primary))
                 differences = try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path))
             }
             #expect(

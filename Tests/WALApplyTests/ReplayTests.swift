@@ -52,7 +52,7 @@ import WALTreeKit
             if case .put(let object, _, _) = $0 { object } else { nil }
         }
         #expect(Set(made).count == made.count, "\(random.reproduce)")
-        try replica.follow(primary)
+        try replica.follow(primary, blocks: PrimaryBlocks(primary))
         let differences = try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path))
         #expect(differences.isEmpty, "\(differences.prefix(5)); \(random.reproduce)")
         #expect(try replica.digestIsRight())

@@ -161,7 +161,7 @@ import WALTreeKit
             #expect(content.extents.dropLast().allSatisfy { if case .copy = $0 { true } else { false } })
             return (try dataBytes(after: seq), isFetch)
         }
-        for size in [2_000_000, 1_999_000, 10_000] {
+        for size in [2_000_000, 1_999_000, 500_000] {
             let (data, isFetch) = try lastExtent(of: path) { try Files.truncate(path, to: size) }
             #expect(data == 0 && isFetch, "\(size)")
         }
