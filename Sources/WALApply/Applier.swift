@@ -188,7 +188,8 @@ package final class Applier {
     func makeStager(_ fold: Fold, bodies: [[UInt8]], blocks: (any BlockSource)?) -> Stager {
         let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
         return Stager(
-            disk: disk, bodies: bodies, ready: isPrimary ? ready : nil, blocks: blocks, metadata: metadata, isHidden: isHidden, fault: fault,
+            disk: disk, bodies: bodies, ready: isPrimary ? ready : nil, blocks: blocks, metadata: metadata,
+            isHidden: isHidden, fault: fault,
             writeback: writeback, written: written)
     }
 

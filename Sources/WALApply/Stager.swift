@@ -28,7 +28,8 @@ final class Stager {
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
-        disk: DiskTree, bodies: [[UInt8]], ready: Set<ObjectID>?, blocks: (any BlockSource)?, metadata: MetadataWriter, isHidden: Bool,
+        disk: DiskTree, bodies: [[UInt8]], ready: Set<ObjectID>?, blocks: (any BlockSource)?, metadata: MetadataWriter,
+        isHidden: Bool,
         fault: (() throws -> Void)?, writeback: Writeback, written: WrittenBytes
     ) {
         self.disk = disk

@@ -12,7 +12,8 @@ package struct TreeWrite: Sendable {
         /// Makes the directories above.
         package var makesParents: Bool
 
-        package init(mode: UInt16? = nil, mtime: Timestamp? = nil, isCreation: Bool = false, makesParents: Bool = false) {
+        package init(mode: UInt16? = nil, mtime: Timestamp? = nil, isCreation: Bool = false, makesParents: Bool = false)
+        {
             self.mode = mode
             self.mtime = mtime
             self.isCreation = isCreation

@@ -208,7 +208,8 @@ package struct WriteBuilder {
         if !isPrivileged { mode |= Kind.file.ownersLeastMode }
         status.mode = mode
         status.uid = isPrivileged ? replaced?.metadata.uid ?? 0 : ProcessFacts.effectiveUserID
-        status.gid = isPrivileged ? replaced?.metadata.gid ?? ProcessFacts.effectiveGroupID : ProcessFacts.effectiveGroupID
+        status.gid =
+            isPrivileged ? replaced?.metadata.gid ?? ProcessFacts.effectiveGroupID : ProcessFacts.effectiveGroupID
         status.mtime = put.mtime ?? now
         status.attributes = try replaced.map { try kept($0.metadata.attributes) } ?? .none
         let isIndexed = status.size >= CatalogTransaction.minIndexedBytes

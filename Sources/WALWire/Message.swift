@@ -154,7 +154,8 @@ package struct Ack: Hashable, Sendable {
     package var loggedBytes: UInt64
 
     package init(
-        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool, wantsHeartbeat: Bool = false,
+        received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool,
+        wantsHeartbeat: Bool = false,
         clock: Int64,
         writtenBytes: UInt64 = 0, copiedBytes: UInt64 = 0, loggedBytes: UInt64 = 0
     ) {

@@ -23,7 +23,9 @@ final class PutContent {
             let copy = FileHandle(forUpdatingAtPath: path)
         else { throw NodeError(.failed, "\(path) cannot be made, to keep what is to be put") }
         try FileManager.default.removeItem(atPath: path)
-        while let bytes = try input.read(upToCount: Self.pieceBytes), !bytes.isEmpty { try copy.write(contentsOf: bytes) }
+        while let bytes = try input.read(upToCount: Self.pieceBytes), !bytes.isEmpty {
+            try copy.write(contentsOf: bytes)
+        }
         file = copy
         start = 0
     }

@@ -104,10 +104,12 @@ import WALWire
 
     @Test func ack() {
         let ack = Ack(
-            received: 5, durable: 4, applied: 3, consumedBytes: 2, isSyncing: true, wantsHeartbeat: true, clock: -1, writtenBytes: 6,
+            received: 5, durable: 4, applied: 3, consumedBytes: 2, isSyncing: true, wantsHeartbeat: true, clock: -1,
+            writtenBytes: 6,
             copiedBytes: 7, loggedBytes: 8)
         let clock = [UInt8](repeating: 0xFF, count: 8)
-        #expect(Message.ack(ack).payload == u64(5) + u64(4) + u64(3) + u64(2) + [1, 1] + clock + u64(6) + u64(7) + u64(8))
+        #expect(
+            Message.ack(ack).payload == u64(5) + u64(4) + u64(3) + u64(2) + [1, 1] + clock + u64(6) + u64(7) + u64(8))
     }
 
     @Test func heartbeat() {

@@ -15,7 +15,8 @@ enum Samples {
         position: Position(epoch: 3, seq: 20, chain: Digest(high: 20, low: 20)))
 
     static let ack = Ack(
-        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, wantsHeartbeat: true, clock: 7, writtenBytes: 13,
+        received: 12, durable: 11, applied: 10, consumedBytes: 0, isSyncing: false, wantsHeartbeat: true, clock: 7,
+        writtenBytes: 13,
         copiedBytes: 14, loggedBytes: 15)
     static let heartbeat = Heartbeat(position: sender.position, captureTime: 5, clock: 6, echo: 7)
     static let syncBegin = SyncBegin(

@@ -367,7 +367,9 @@ private func refused(_ code: Refusal.Code, _ text: String) -> [SenderMachine.Act
         #expect(tick(&machine, start + 29 * second + 1) == [.close("nothing heard for 15 s")])
     }
 
-    @Test(arguments: [SenderState.syncing, .streaming]) fileprivate func heartbeatsComeWhateverElseIsSent(state: SenderState) {
+    @Test(arguments: [SenderState.syncing, .streaming]) fileprivate func heartbeatsComeWhateverElseIsSent(
+        state: SenderState
+    ) {
         var machine = state.machine
         progress(&machine, start + 4 * second)
         #expect(tick(&machine, start + 2 * second - 1) == [])

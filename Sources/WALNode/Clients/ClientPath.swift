@@ -27,7 +27,8 @@ struct ClientPath {
                 names.append(try Name(Array(part)))
             } catch {
                 throw NodeError(
-                    .usage, "'\(text)': '\(PathText.escaped(part))' is not the name of an object; '.', '..' and empty "
+                    .usage,
+                    "'\(text)': '\(PathText.escaped(part))' is not the name of an object; '.', '..' and empty "
                         + "names are not taken")
             }
         }

@@ -129,7 +129,8 @@ package final class Network: Sendable {
                 ?? "no answer"
             throw NodeError(.unreachable, "\(address) does not answer (\(why)); check that it runs and listens there")
         } catch ChannelError.connectTimeout {
-            throw NodeError(.unreachable, "\(address) does not answer (timed out); check that it runs and listens there")
+            throw NodeError(
+                .unreachable, "\(address) does not answer (timed out); check that it runs and listens there")
         }
     }
 

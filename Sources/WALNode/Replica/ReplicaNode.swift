@@ -407,7 +407,8 @@ package final class ReplicaNode: Service {
             }
             state.primaryPosition = sender.position
         }
-        sendAck()
+        // Until its answer nobody can say how fresh this replica is.
+        link?.askForHeartbeat()
     }
 
     func begin(_ session: SyncSession, address: String) {

@@ -25,7 +25,8 @@ extension World {
     func walctl(_ arguments: [String], input: [UInt8], isPipe: Bool = false) throws -> Outcome {
         let path = "\(path)/output/input-\(UUID().uuidString)"
         try Do.write(Bytes(path), input)
-        let words = (isPipe ? ["sh", "-c", "cat \"$0\" | \"$@\"", path] : ["sh", "-c", "exec \"$@\" < \"$0\"", path])
+        let words =
+            (isPipe ? ["sh", "-c", "cat \"$0\" | \"$@\"", path] : ["sh", "-c", "exec \"$@\" < \"$0\"", path])
             + [World.programs + "/walctl"] + arguments
         return try run(words[0], Array(words.dropFirst()))
     }
@@ -70,7 +71,20 @@ struct TestClient {
         return try await client.ask(commit).position?.text ?? ""
     }
 
+    /// Again, where a replica has just put another version in its place.
     func get(_ path: String, after: String? = nil, wantsPosition: Bool = false) async throws -> (
+        bytes: [UInt8], freshness: Freshness
+    ) {
+        while true {
+            do {
+                return try await getOnce(path, after: after, wantsPosition: wantsPosition)
+            } catch let error as NodeError {
+                guard error.isChanged else { throw error }
+            }
+        }
+    }
+
+    private func getOnce(_ path: String, after: String?, wantsPosition: Bool) async throws -> (
         bytes: [UInt8], freshness: Freshness
     ) {
         var request = ControlRequest(.open)
