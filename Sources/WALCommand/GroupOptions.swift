@@ -9,6 +9,10 @@ package struct GroupOptions: ParsableArguments {
     package var advertise: Address?
 
     @Option(
+        help: "As primary, answer marks, waits and writes when so many replicas have made them durable, never before.")
+    package var sync: Count?
+
+    @Option(
         name: .customLong("on-promote"),
         help: ArgumentHelp(
             "Run this when the node has become primary; words are split at spaces.", valueName: "command"))
@@ -24,6 +28,7 @@ package struct GroupOptions: ParsableArguments {
     package func apply(to settings: inout NodeSettings) throws {
         try advertise?.requireDialable("--advertise")
         settings.advertise = advertise
+        settings.primary.syncReplicas = sync?.value
         settings.onPromote = try Self.words(onPromote, "--on-promote")
         settings.onFence = try Self.words(onFence, "--on-fence")
     }

@@ -80,9 +80,6 @@ struct Walship: AsyncParsableCommand {
         help: "Take at most so many inotify watches (default: as many as the system gives).")
     var maxWatches: Count?
 
-    @Option(help: "Answer marks, waits and writes when so many replicas have made them durable, and never before.")
-    var sync: Count?
-
     @OptionGroup var group: GroupOptions
 
     @Flag(help: "Allow --listen on addresses that are not loopback, without encryption or passwords.")
@@ -122,8 +119,8 @@ struct Walship: AsyncParsableCommand {
             settings.statePath = state
             settings.name = name
             settings.listen = listen
-            try group.apply(to: &settings)
             settings.primary = primary
+            try group.apply(to: &settings)
             settings.replica.retention = settings.primary.retention
             return settings
         }
@@ -132,7 +129,6 @@ struct Walship: AsyncParsableCommand {
     private var primary: PrimarySettings {
         var settings = PrimarySettings()
         settings.to = to
-        settings.syncReplicas = sync?.value ?? 0
         settings.isOnce = once
         settings.compression = compress
         settings.capture.settleNanoseconds = settle.nanoseconds

@@ -201,8 +201,11 @@ private struct ManualPage {
         var options: [String: String] = [:]
         while let start = body.firstIndex(where: { $0.hasPrefix(".It Fl ") }) {
             let rest = body[(start + 1)...]
-            let text = rest.prefix { !$0.hasPrefix(".It ") && $0 != ".El" }
-            for name in Self.flags(body[start]) { options[name] = Self.defaultValue(text) }
+            // Several in a row share what is said.
+            let text = rest.drop { $0.hasPrefix(".It ") }.prefix { !$0.hasPrefix(".It ") && $0 != ".El" }
+            let other = text.first == "As for" ? text.dropFirst().first?.split(separator: " ")[1] : nil
+            let others = try other.map { $0 == Substring(name) ? [:] : try self.options(of: String($0)) }
+            for option in Self.flags(body[start]) { options[option] = others?[option] ?? Self.defaultValue(text) }
             body = rest
         }
         return options

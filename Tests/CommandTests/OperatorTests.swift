@@ -268,7 +268,7 @@ import Testing
                 try world.must("walctl", "verify", list)
             }
             let none = try world.run("walctl", "status", "\(nobody),127.0.0.1:1")
-            #expect(none.status == 1 && none.errorLines.count == 1, "\(none)")
+            #expect(none.status == 6 && none.errorLines.count == 1, "\(none)")
         }
     }
 

@@ -51,7 +51,7 @@ import WALSystem
             defer { for node in nodes { node.stop() } }
             // 0 -> 1 -> 2 -> 1
             ports.update { $0 = [nodes[1].port, nodes[2].port, nodes[1].port] }
-            let loop = try world.walctl(["put", "127.0.0.1:\(nodes[0].port)", "file"], input: [])
+            let loop = try world.walctl(["put", "127.0.0.1:\(nodes[0].port)", "file", "--timeout", "1s"], input: [])
             #expect(loop.status == 4, "\(loop)")
             let way = [0, 1, 2, 1].map { "127.0.0.1:\(nodes[$0].port)" }.joined(separator: " -> ")
             #expect(loop.errors.contains("in a circle: \(way)"), "\(loop)")

@@ -184,7 +184,7 @@ extension PrimaryNode: TreeService {
 
     func waitDurable(_ position: Position, count: Int, seconds: Double) throws {
         try waitFor { [self] in
-            try await waitDurable(position, count: max(count, settings.syncReplicas), Deadline(seconds: seconds))
+            try await waitDurable(position, count: max(count, syncReplicas), Deadline(seconds: seconds))
         }
     }
 }

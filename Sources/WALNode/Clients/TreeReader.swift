@@ -127,7 +127,8 @@ final class OpenedFile {
 
     /// Fewer bytes only at the end.
     func read(at offset: UInt64, count: Int) throws -> [UInt8] {
-        let bytes = try file.read(count: count, at: offset)
+        let left = offset < status.size ? status.size - offset : 0
+        let bytes = try file.read(count: Int(min(UInt64(count), left)), at: min(offset, status.size))
         // The times are set when a write begins, so one that is under way is waited for first.
         try file.waitForWrites()
         let now = try file.status()

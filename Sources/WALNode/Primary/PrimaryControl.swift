@@ -30,7 +30,7 @@ extension PrimaryNode {
         case .mark:
             let deadline = Deadline(seconds: request.waitSeconds)
             let position = try await mark(withinSeconds: request.waitSeconds) { [self] done in mailbox.mark(done) }
-            try await waitDurable(position, count: settings.syncReplicas, deadline)
+            try await waitDurable(position, count: syncReplicas, deadline)
             response.position = PositionStatus(position)
         case .resume:
             let accepts = request.acceptDeletions ?? false
@@ -144,7 +144,7 @@ extension PrimaryNode {
         }
         let reached = try outcome.get()
         try await waitDurable(
-            Position(epoch: wanted.epoch, seq: wanted.seq, chain: .zero), count: settings.syncReplicas, deadline)
+            Position(epoch: wanted.epoch, seq: wanted.seq, chain: .zero), count: syncReplicas, deadline)
         return reached
     }
 
@@ -239,7 +239,7 @@ extension PrimaryNode {
 
     private var notes: [String] {
         var notes = progress.doubt.map { [$0] } ?? []
-        if let degraded = replicas.degraded(needing: settings.syncReplicas) { notes.append(degraded) }
+        if let degraded = replicas.degraded(needing: syncReplicas) { notes.append(degraded) }
         notes += progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
         if let note = watch.note { notes.append(note) }
         let special = progress.skippedSpecial.load(ordering: .relaxed)

@@ -26,7 +26,8 @@ package struct PrimarySettings: Sendable {
     /// A doubt about the tree ends the node, where nobody is there to resume it.
     package var endsInDoubt = false
     /// So many replicas must have made a segment durable before a mark, a write or a wait is answered; 0 for none.
-    package var syncReplicas = 0
+    /// nil for what it was in the group before this node led, else 0.
+    package var syncReplicas: Int?
 
     package init() {}
 }
@@ -62,6 +63,7 @@ package final class PrimaryNode: NodeRole, LogSource {
 
     var folder: StateFolder { host.folder }
     var compression: Compression { settings.compression }
+    var syncReplicas: Int { settings.syncReplicas ?? 0 }
     var file: NodeFile { host.identity.value }
 
     init(_ given: PrimarySettings, host: NodeHost, logger: Logger) throws {
@@ -93,6 +95,8 @@ package final class PrimaryNode: NodeRole, LogSource {
         try Self.forgetUploads(of: folder)
         try Self.catchUp(catalog, with: writer, folder, logger)
         if before.isAppointed == true {
+            // What was promised to clients is promised on, until an operator says otherwise.
+            settings.syncReplicas = given.syncReplicas ?? Int(before.syncReplicas ?? 0)
             // As a replica it was not told what is left out; what the history has of them it must not lose.
             let hasDevices = try catalog.read { try $0.hasDevices() }
             settings.capture.capturesDevices = settings.capture.capturesDevices || hasDevices
@@ -192,7 +196,7 @@ package final class PrimaryNode: NodeRole, LogSource {
         var members = Dictionary((file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
         for (name, entry) in replicas.entries { members[name] = entry.reachable }
         return Group(
-            leader: host.address?.description ?? "", syncReplicas: UInt32(clamping: settings.syncReplicas),
+            leader: host.address?.description ?? "", syncReplicas: UInt32(clamping: syncReplicas),
             members: members.sorted { $0.key < $1.key }.prefix(Limits.maxGroupMembers)
                 .map { Group.Member(name: $0.key, address: $0.value) })
     }

@@ -164,7 +164,7 @@ final class ReceiverRole: PeerRole {
 
     private func welcomed(_ welcome: Welcome, _ sender: Hello) {
         guard let link, let connection else { return }
-        if let epoch = machine?.epoch, epoch > node.promisedEpoch {
+        if let epoch = machine?.epoch, epoch > node.nodeFile.epoch {
             do {
                 try node.promise(atLeast: epoch)
             } catch {

@@ -256,7 +256,7 @@ package final class ReplicaNode: NodeRole, LogSource {
     /// Durable before anything of that epoch is accepted.
     func promise(atLeast epoch: UInt64) throws {
         try host.identity.update { file in
-            guard epoch > file.promisedEpoch else { return }
+            guard epoch >= file.promisedEpoch else { return }
             file.promisedEpoch = epoch
             file.epoch = epoch
         }
@@ -366,7 +366,8 @@ package final class ReplicaNode: NodeRole, LogSource {
             state.primaryPosition = sender.position
             state.primaryEpoch = sender.promisedEpoch
         }
-        sendAck()
+        // Until its answer nobody can say how fresh this replica is.
+        link?.askForHeartbeat()
     }
 
     func begin(_ session: SyncSession, address: String) {

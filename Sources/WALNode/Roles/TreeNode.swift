@@ -178,15 +178,17 @@ package final class TreeNode: Service {
     }
 
     private func takeRole() throws {
-        let before = host.identity.value
+        let file = host.identity.value
+        let before = role
         let next = try Self.makeRole(settings, host, logger)
         current.withLock { $0 = next }
         isChanging.withLock { $0 = false }
-        logger.notice("this node is \(before.role.rawValue) now", metadata: ["epoch": "\(before.promisedEpoch)"])
-        switch before.role {
-        case .primary: RoleHook.run(settings.onPromote, "promote", host)
-        case .fenced: RoleHook.run(settings.onFence, "fence", host)
-        case .replica: break
+        logger.notice("this node is \(file.role.rawValue) now", metadata: ["epoch": "\(file.promisedEpoch)"])
+        // What goes on as it was, after a switchover that nobody finished or in a rejoin, is no news.
+        switch next {
+        case is PrimaryNode where !(before is PrimaryNode): RoleHook.run(settings.onPromote, "promote", host)
+        case is FencedNode where !(before is FencedNode): RoleHook.run(settings.onFence, "fence", host)
+        default: break
         }
     }
 

@@ -71,7 +71,20 @@ struct TestClient {
         return try await client.ask(commit).position?.text ?? ""
     }
 
+    /// Again, where a replica has just put another version in its place.
     func get(_ path: String, after: String? = nil, wantsPosition: Bool = false) async throws -> (
+        bytes: [UInt8], freshness: Freshness
+    ) {
+        while true {
+            do {
+                return try await getOnce(path, after: after, wantsPosition: wantsPosition)
+            } catch let error as NodeError {
+                guard error.isChanged else { throw error }
+            }
+        }
+    }
+
+    private func getOnce(_ path: String, after: String?, wantsPosition: Bool) async throws -> (
         bytes: [UInt8], freshness: Freshness
     ) {
         var request = ControlRequest(.open)
