@@ -244,8 +244,11 @@ import Testing
             try node.stop()
             let outcome = try world.run(program, [node.folder, "--listen", address], seconds: 20)
             #expect(outcome.status == 1 && outcome.errors.contains("\(address) is in use"), "\(outcome)")
-            for (bad, word) in [("192.0.2.1:1", "not an address of this host"), ("no-such-host.invalid:1", "unknown")] {
-                try refused(world, program, ["fresh", "--insecure", "--listen", bad], names: [word])
+            for (bad, word, status) in [
+                ("192.0.2.1:1", "not an address of this host", 1), ("no-such-host.invalid:1", "unknown", 6),
+            ] {
+                try refused(
+                    world, program, ["fresh", "--insecure", "--listen", bad], status: Int32(status), names: [word])
             }
         }
     }

@@ -41,9 +41,9 @@ import WALTestKit
     @Test func aReplicaThatWasCutOffSaysSoOrRefuses() throws {
         try withWorld { world in
             let port = try freePort()
-            let primary = try world.primary(try world.folder("source"), port: port)
-            try writeFile(primary.folder + "/file", "content")
             let proxy = try world.proxy(to: port)
+            let primary = try world.primary(try world.folder("source"), port: port, "--advertise", proxy.address)
+            try writeFile(primary.folder + "/file", "content")
             let replica = try world.replica("replica", from: proxy.port)
             let strict = try world.replica("strict", from: proxy.port, "--max-stale", "300ms")
             try world.catchUp(primary, [replica, strict])
