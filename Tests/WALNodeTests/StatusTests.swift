@@ -18,7 +18,8 @@ import WALNode
         #expect(
             Set(object.keys) == [
                 "role", "node", "history", "epoch", "position", "state", "tree_digest", "log", "replicas", "upstream",
-                "applied_seq", "durable_seq", "lag_segments", "lag_seconds", "objects", "content_bytes", "progress",
+                "applied_seq", "durable_seq", "lag_segments", "lag_seconds", "stale_seconds", "objects",
+                "content_bytes", "progress",
                 "watch", "traffic", "filter", "notes", "pid", "path",
             ])
         #expect(object["filter"] as? [String] == [])

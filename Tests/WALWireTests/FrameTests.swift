@@ -31,7 +31,7 @@ import WALWire
         #expect(throws: FormatError.self) { try FrameHeader(Array(bytes.prefix(count))) }
     }
 
-    @Test(arguments: [0, 15, 16, 255] as [UInt8]) func unknownType(code: UInt8) {
+    @Test(arguments: [0, 16, 17, 255] as [UInt8]) func unknownType(code: UInt8) {
         #expect(throws: FormatError.value(what: "type of a frame", UInt64(code))) { try header { $0[4] = code } }
     }
 
@@ -88,9 +88,9 @@ import WALWire
     }
 
     @Test func typesAreNumberedWithoutGaps() {
-        #expect(MessageType.all.count == 14)
+        #expect(MessageType.all.count == 15)
         #expect(MessageType(rawValue: 0) == nil)
-        #expect(MessageType(rawValue: 15) == nil)
+        #expect(MessageType(rawValue: 16) == nil)
         #expect(Samples.each.map(\.type) == MessageType.all)
     }
 
