@@ -14,7 +14,7 @@ struct Mkdir: AsyncParsableCommand {
     @Flag(name: .shortAndLong, help: "Make those above, too; it may be there already.")
     var parents = false
 
-    @Option(help: ArgumentHelp("Its mode (default: 0755).", valueName: "mode"))
+    @Option(help: ArgumentHelp("Its mode; else 0755.", valueName: "mode"))
     var mode: OctalMode?
 
     func run() async throws {

@@ -16,12 +16,12 @@ struct Put: AsyncParsableCommand {
     @Argument(help: "The file, from the root of the tree.")
     var path: String
 
-    @Option(help: ArgumentHelp("Its mode (default: that of the file it replaces, or 0644).", valueName: "mode"))
+    @Option(help: ArgumentHelp("Its mode; else that of the file it replaces, or 0644.", valueName: "mode"))
     var mode: OctalMode?
 
     @Option(
         parsing: .unconditional,
-        help: ArgumentHelp("Its modification time, in seconds since 1970 (default: now).", valueName: "seconds"))
+        help: ArgumentHelp("Its modification time, in seconds since 1970; else now.", valueName: "seconds"))
     var mtime: String?
 
     @Flag(help: "Exit 2 when there is something of that name.")
