@@ -44,16 +44,27 @@ final class Stager {
         self.written = written
     }
 
+    /// Of files that are waiting to be written; far below the usual limit of 1,024 descriptors.
+    private static let maxOpenDirectories = 200
+
     func stageAll(_ fold: inout Fold) throws {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
         let tasks = try fold.takeTasks().map { try keepingEnd($0, fold) }
         var expected = tasks[...]
+        var directories = 0
         for task in tasks {
             while let blocks, blocks.canExpect, let next = expected.popFirst() { blocks.expect(next.fetches) }
             if ready?.contains(task.row.id) == true {
                 try stageReady(task, fold)
             } else if let file = try simpleFile(task, fold) {
+                // Each holds its directory open, and a tree may have any number of them.
+                if simple.last?.directory !== file.directory { directories += 1 }
+                if directories > Self.maxOpenDirectories {
+                    try writeSimple(simple)
+                    simple.removeAll()
+                    directories = 1
+                }
                 simple.append(file)
             } else {
                 try stage(task, fold, isLast: true)
