@@ -56,6 +56,8 @@ final class Reconciler {
     var unlisted: [ObjectID] = []
     /// Other names of objects that were seen at a new one.
     var followUps: [Place] = []
+    /// Objects with many names all of which were looked at in this batch.
+    var followed: Set<ObjectID> = []
     /// How many names some objects have in the catalog.
     var nameCounts: [ObjectID: Int] = [:]
     /// Files that were written to, by whatever name.
@@ -108,6 +110,7 @@ final class Reconciler {
         movedDirectories.removeAll()
         unlisted.removeAll()
         followUps.removeAll()
+        followed.removeAll()
         nameCounts.removeAll()
         written.removeAll()
         unlocated.removeAll()

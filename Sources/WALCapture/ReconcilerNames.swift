@@ -152,6 +152,9 @@ extension Reconciler {
         if written.contains(object) { followUps += try catalog.places(of: object, limit: 1) }
     }
 
+    /// As many names are looked at again for each rename of one of them.
+    private static let fewNames = 64
+
     /// A known object under a name that is new to it: moved here, or linked.
     private func moved(
         _ row: ObjectRow, _ glance: Glance, _ status: FileStatus, _ directory: Directory
@@ -174,7 +177,8 @@ extension Reconciler {
             // into one segment. Of an object with thousands of names, a new one must not lead to a look at all of them.
             let count = try nameCounts[row.id] ?? catalog.nameCount(of: row.id)
             nameCounts[row.id] = count
-            if count >= Int(status.linkCount) {
+            // Of a large group once a batch: what is renamed after that look has an event of its own.
+            if count >= Int(status.linkCount), count <= Self.fewNames || followed.insert(row.id).inserted {
                 followUps += try catalog.places(of: row.id).filter { $0 != glance.place }
             }
         }

@@ -110,7 +110,8 @@ extension World {
     func mark(_ primary: Node) throws -> String {
         let deadline = Clock.monotonicNanoseconds() + 60_000_000_000
         while true {
-            let outcome = try run("walctl", "mark", primary.folder)
+            // All cores may be busy with other tests.
+            let outcome = try run("walctl", "mark", primary.folder, "--timeout", "90s")
             if outcome.status == 0 { return outcome.output.trimmingCharacters(in: .newlines) }
             guard primary.child.isRunning, Clock.monotonicNanoseconds() < deadline else {
                 throw Failed("\(outcome)\(primary.child.errors)")
