@@ -106,7 +106,7 @@ extension Applier {
     }
 }
 
-/// All that is to be had is in `staging/` already.
+/// Nobody is there to be asked: what there is to be had is in `staging/`, or was of a primary that will not come back.
 package final class NoBlocks: BlockSource {
     package init() {}
 

@@ -166,7 +166,11 @@ struct Caller {
         let state = state
         var known = await withTaskGroup(of: (Int, Known).self) { group in
             for (index, target) in targets.enumerated() {
-                group.addTask { (index, await Self.know(target, state)) }
+                group.addTask {
+                    // Not within the tuple, see GroupClient.
+                    let known = await Self.know(target, state)
+                    return (index, known)
+                }
             }
             var all: [(Int, Known)] = []
             for await one in group { all.append(one) }

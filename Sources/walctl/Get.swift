@@ -136,11 +136,7 @@ final class FileSink: ContentSink {
     private var size: UInt64 = 0
 
     init(_ path: String) throws {
-        let cut = path.lastIndex(of: "/")
-        let above = cut.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-        let last = cut.map { String(path[path.index(after: $0)...]) } ?? path
-        name = try Name(Array(last.utf8))
-        folder = try Directory.open(path: above)
+        (folder, name) = try openFolder(of: path)
     }
 
     deinit {

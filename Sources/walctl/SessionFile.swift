@@ -14,12 +14,8 @@ struct SessionFile {
 
     init(_ path: String) throws {
         self.path = path
-        let cut = path.lastIndex(of: "/")
-        let above = cut.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
-        let last = cut.map { String(path[path.index(after: $0)...]) } ?? path
         do {
-            name = try Name(Array(last.utf8))
-            folder = try Directory.open(path: above)
+            (folder, name) = try openFolder(of: path)
         } catch {
             throw NodeError(.failed, "session file \(path): \(error)")
         }

@@ -39,7 +39,7 @@ import WALWire
                     number += 1
                     wanted.insert(Self.request(number), at: random.int(in: 0...wanted.count))
                 }
-                if random.once(in: 3) { wanted.swapAt(0, wanted.count - 1) }
+                if random.once(in: 3), !wanted.isEmpty { wanted.swapAt(0, wanted.count - 1) }
                 for index in wanted.indices {
                     throwAway(wants.skip(to: wanted[index], orAsk: wanted[index...]))
                     ask()

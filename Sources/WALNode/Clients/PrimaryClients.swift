@@ -12,9 +12,7 @@ extension PrimaryNode: TreeService {
     func admit(_ look: ReadRequest, seconds: Double) throws {
         guard let text = look.after else { return }
         let wanted = try parse(text)
-        if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
-            throw NodeError(.diverged, "\(text) is not on this history, which has \(own) there")
-        }
+        try requireHistory(wanted, text)
         // A primary has all of its history in its tree; what it does not know it will not hear of.
         let end = logView.durableEnd
         guard wanted.isReached(by: end) else {

@@ -72,13 +72,6 @@ extension ReplicaNode: TreeService {
         }
     }
 
-    private func requireHistory(_ wanted: PositionText, _ text: String) throws {
-        guard let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain else {
-            return
-        }
-        throw NodeError(.diverged, "\(text) is not on this history, which has \(own) there")
-    }
-
     /// Asks the primary before it refuses: what it said last may be older than what a question brings.
     private func requireCurrent(within seconds: Double, _ deadline: UInt64) throws {
         let begin = Clock.monotonicNanoseconds()

@@ -20,8 +20,8 @@ struct GroupClient: Sendable {
             for (index, address) in addresses.enumerated() {
                 group.addTask {
                     do {
-                        let response = try await ask(address, ControlRequest(.status), seconds: seconds)
-                        guard let status = response.status else { throw NodeError(.failed, "\(address) has no status") }
+                        // Not within the tuple: Swift 6.3 loses what was put there before the await.
+                        let status = try await status(of: address, seconds: seconds)
                         return (index, .success(status))
                     } catch {
                         return (index, .failure(NodeError(error)))
@@ -41,6 +41,13 @@ struct GroupClient: Sendable {
             }
             return (seen, missing)
         }
+    }
+
+    static func status(of address: Address, seconds: Double = 10) async throws -> NodeStatus {
+        guard let status = try await ask(address, ControlRequest(.status), seconds: seconds).status else {
+            throw NodeError(.failed, "\(address) has no status")
+        }
+        return status
     }
 
     /// One question and its answer; an error after `seconds`.

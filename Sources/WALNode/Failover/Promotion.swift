@@ -48,8 +48,7 @@ package struct Promotion {
     }
 
     package func run() async throws -> Outcome {
-        let status = try await GroupClient.ask(target, ControlRequest(.status), seconds: 10)
-        guard let first = status.status else { throw NodeError(.failed, "\(target) has no status") }
+        let first = try await GroupClient.status(of: target)
         if first.role == "primary" { return try await finish(first) }
         guard let history = first.history else {
             throw NodeError(.failed, "\(first.node) belongs to no history yet; it has nothing to lead with")
@@ -112,15 +111,11 @@ package struct Promotion {
             warnings.append(text)
         }
         try check(able, allowed, &warnings)
-        for leader in leaders {
-            say("fencing \(leader.status.node) at \(leader.address)")
-        }
         let epoch = 1 + (seen.map { max($0.status.epoch, $0.status.group?.promisedEpoch ?? 0) }.max() ?? first.epoch)
         for leader in leaders {
-            var fence = Self.request(.fence, epoch, history)
-            fence.address = nil
+            say("fencing \(leader.status.node) at \(leader.address)")
             do {
-                _ = try await GroupClient.ask(leader.address, fence, seconds: 10)
+                _ = try await GroupClient.ask(leader.address, Self.request(.fence, epoch, history), seconds: 10)
             } catch {
                 guard !isPlanned else { throw error }
                 warnings.append("\(leader.status.node) is not fenced: \(error)")
@@ -157,9 +152,8 @@ package struct Promotion {
         say("promoting \(best.name) at \(best.seen.address)")
         _ = try await GroupClient.ask(
             best.seen.address, Self.request(.promote, epoch, history), seconds: timeoutSeconds)
-        let status2 = try await waitUntilPrimary(best.seen.address, epoch)
-        var outcome = try await tell(
-            status2, at: best.seen.address, others: promised.map(\.seen) + leaders)
+        let promoted = try await waitUntilPrimary(best.seen.address, epoch)
+        var outcome = try await tell(promoted, at: best.seen.address, others: promised.map(\.seen) + leaders)
         outcome.missing += missing.map { "\($0.address): \($0.why)" }
         outcome.warnings = warnings
         return outcome

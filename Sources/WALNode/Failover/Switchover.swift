@@ -21,8 +21,8 @@ package struct Switchover {
     }
 
     package func run() async throws -> Promotion.Outcome {
-        let old = try await status(of: from)
-        let new = try await status(of: to)
+        let old = try await GroupClient.status(of: from)
+        let new = try await GroupClient.status(of: to)
         guard old.history == new.history, old.history != nil else {
             throw NodeError(.diverged, "\(old.node) and \(new.node) do not belong to one history")
         }
@@ -41,13 +41,6 @@ package struct Switchover {
         return outcome
     }
 
-    private func status(of address: Address) async throws -> NodeStatus {
-        guard let status = try await GroupClient.ask(address, ControlRequest(.status), seconds: 10).status else {
-            throw NodeError(.failed, "\(address) has no status")
-        }
-        return status
-    }
-
     private func drain(_ old: NodeStatus, _ new: NodeStatus) async throws {
         guard new.role == "replica" else {
             throw NodeError(.failed, "\(new.node) at \(to) is \(new.role), not a replica")
@@ -60,7 +53,7 @@ package struct Switchover {
         wait.position = end.text
         wait.timeoutSeconds = timeoutSeconds
         _ = try await GroupClient.ask(to, wait, seconds: timeoutSeconds + 5)
-        let reached = try await status(of: to)
+        let reached = try await GroupClient.status(of: to)
         guard reached.position.text == end.text, reached.treeDigest == drained.treeDigest else {
             throw NodeError(
                 .diverged,
@@ -73,7 +66,7 @@ package struct Switchover {
     private func takeBack(_ outcome: Promotion.Outcome) async throws {
         let deadline = Clock.monotonicNanoseconds() + UInt64(timeoutSeconds * 1e9)
         while true {
-            let old = try await status(of: from)
+            let old = try await GroupClient.status(of: from)
             if old.role == "replica" { return }
             if old.role == "fenced", old.state != "rejoining" {
                 say("\(old.node) becomes a replica")

@@ -50,8 +50,7 @@ extension PrimaryNode {
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
         case .holds:
-            let asked = try PositionText(request.position ?? "")
-            response.isWhole = try logView.position(at: asked.seq)?.chain == asked.chain
+            response.isWhole = try holds(request.position ?? "")
         case .put, .commit, .write, .open, .read, .list, .next, .stat, .close:
             throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: response.replicas = try await wait(request)
@@ -119,9 +118,7 @@ extension PrimaryNode {
 
     private func wait(_ request: ControlRequest) async throws -> Int {
         let wanted = try PositionText(request.position ?? "")
-        if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
-            throw NodeError(.diverged, "\(request.position ?? "") is not on this history, which has \(own) there")
-        }
+        try requireHistory(wanted, request.position ?? "")
         guard wanted.epoch <= epoch else {
             throw NodeError(.notMet, "epoch \(wanted.epoch) is beyond this primary's epoch \(epoch)")
         }
@@ -179,9 +176,7 @@ extension PrimaryNode {
 
     /// ``mark()`` for a thread of our own.
     private func markAndWait() throws {
-        let marked = Monitor<Result<Position, any Error>?>(nil)
-        mailbox.mark { result in marked.update { $0 = result } }
-        _ = try marked.wait { $0 }?.get()
+        _ = try waitFor { [self] in try await mark() }
     }
 
     /// For a progress bar in the same process.

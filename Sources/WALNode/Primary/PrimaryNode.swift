@@ -181,14 +181,7 @@ package final class PrimaryNode: NodeRole, LogSource {
         try catalog.write(durably: true) { $0.state.position = writer.end }
     }
 
-    func senderHello() -> Hello { hello() }
-
-    func hello() -> Hello {
-        let file = file
-        return Hello(
-            role: .sender, node: file.node, history: history, promisedEpoch: file.promisedEpoch,
-            position: logView.durableEnd, address: host.address?.description ?? "")
-    }
+    func hello() -> Hello { senderHello() }
 
     /// What replicas must know when this node is gone.
     func group() -> Group {

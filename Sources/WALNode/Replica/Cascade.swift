@@ -12,13 +12,6 @@ extension ReplicaNode {
     var history: HistoryID { (try? nodeFile.historyID) ?? .none }
     var compression: Compression { .standard }
 
-    func senderHello() -> Hello {
-        let file = nodeFile
-        return Hello(
-            role: .sender, node: file.node, history: history, promisedEpoch: file.promisedEpoch,
-            position: logView.durableEnd, address: host.address?.description ?? "")
-    }
-
     /// As the primary told it.
     func group() -> Group {
         let file = nodeFile

@@ -69,10 +69,3 @@ final class LinkBlocks: BlockSource {
         return answer
     }
 }
-
-/// Of a primary that will not come back: it has nothing any more.
-final class NoBlocks: BlockSource {
-    func fetch(_ requests: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws {
-        for request in requests { try deliver(request, nil) }
-    }
-}

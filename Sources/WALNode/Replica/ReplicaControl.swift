@@ -40,8 +40,7 @@ extension ReplicaNode {
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
         case .holds:
-            let asked = try PositionText(request.position ?? "")
-            response.isWhole = try logView.position(at: asked.seq)?.chain == asked.chain
+            response.isWhole = try holds(request.position ?? "")
         case .put, .commit, .write, .open, .read, .list, .next, .stat, .close:
             throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: try await wait(request)
@@ -63,9 +62,7 @@ extension ReplicaNode {
             throw NodeError(.usage, "--replicas is asked of a primary; this node is a replica")
         }
         let wanted = try PositionText(request.position ?? "")
-        if let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain {
-            throw NodeError(.diverged, "\(request.position ?? "") is not on this history, which has \(own) there")
-        }
+        try requireHistory(wanted, request.position ?? "")
         let seconds = request.waitSeconds
         guard await waitApplied(wanted, seconds: seconds) else {
             throw NodeError(

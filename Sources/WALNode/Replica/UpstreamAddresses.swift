@@ -25,9 +25,6 @@ final class UpstreamAddresses: Sendable {
         self.host = host
     }
 
-    /// Somebody dials; false where the primary does.
-    var isKnown: Bool { appointed != nil || !configured.isEmpty }
-
     /// One that is not the primary is not all that there is.
     var hasChoice: Bool { configured.count > 1 || appointed != nil }
 

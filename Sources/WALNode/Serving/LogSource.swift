@@ -21,7 +21,6 @@ protocol LogSource: AnyObject, Sendable {
     var epoch: UInt64 { get }
     var compression: Compression { get }
 
-    func senderHello() -> Hello
     /// What the replicas must know when this node is gone.
     func group() -> Group
     func standing(of position: Position) -> SenderMachine.Standing
@@ -39,6 +38,27 @@ protocol LogSource: AnyObject, Sendable {
 
 extension LogSource {
     var root: Directory { host.folder.root }
+
+    func senderHello() -> Hello {
+        let file = host.identity.value
+        return Hello(
+            role: .sender, node: file.node, history: history, promisedEpoch: file.promisedEpoch,
+            position: logView.durableEnd, address: host.address?.description ?? "")
+    }
+
+    /// Throws where the position is of another past than this log has there; what the log does not reach is not known.
+    func requireHistory(_ wanted: PositionText, _ text: String) throws {
+        guard let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain else {
+            return
+        }
+        throw NodeError(.diverged, "\(text) is not on this history, which has \(own) there")
+    }
+
+    /// Whether the position, which has its chain, lies on the log.
+    func holds(_ text: String) throws -> Bool {
+        let asked = try PositionText(text)
+        return try logView.position(at: asked.seq)?.chain == asked.chain
+    }
 
     /// What a log says of a replica's position.
     func standing(of position: Position, on log: LogView) -> SenderMachine.Standing {

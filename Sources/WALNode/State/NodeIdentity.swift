@@ -25,9 +25,4 @@ final class NodeIdentity: Sendable {
             file = next
         }
     }
-
-    /// Durable before anything of that epoch is accepted: nothing of a lower one is from now on.
-    func promise(epoch: UInt64) throws {
-        try update { $0.promisedEpoch = max($0.promisedEpoch, epoch) }
-    }
 }
