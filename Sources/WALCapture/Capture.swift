@@ -50,6 +50,7 @@ package final class Capture {
             deletions: deletions, progress: progress, sink: sink)
         dirty = DirtySet(settle: settings.settleNanoseconds, maxDelay: settings.maxDelayNanoseconds)
         reconciler.isContentDirty = { [unowned self] in dirty.isContentDirty(.name($0)) }
+        reconciler.contentMarks = { [unowned self] in dirty.contentMarks }
     }
 
     /// `ready` is called once, after the first scan.

@@ -28,6 +28,8 @@ struct DirtySet {
     /// its turn comes.
     private var queue: [(due: UInt64, item: Item)] = []
     private var head = 0
+    /// How often content was marked so far: what was found clean stays so while this does not move.
+    private(set) var contentMarks: UInt64 = 0
 
     /// Times are monotonic nanoseconds.
     init(settle: UInt64, maxDelay: UInt64) {
@@ -39,6 +41,7 @@ struct DirtySet {
     var count: Int { items.count }
 
     mutating func mark(_ item: Item, content: Bool, arrival: Bool = false, now: UInt64) {
+        if content { contentMarks += 1 }
         if var dirt = items[item] {
             dirt.last = now
             dirt.content = dirt.content || content
@@ -52,6 +55,7 @@ struct DirtySet {
 
     /// Puts back what could not be read stably, with the time at which its restlessness began.
     mutating func markAgain(_ item: Item, since first: UInt64, now: UInt64) {
+        contentMarks += 1
         guard items[item] == nil else {
             items[item]!.first = min(items[item]!.first, first)
             items[item]!.content = true

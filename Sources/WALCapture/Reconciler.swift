@@ -39,6 +39,8 @@ final class Reconciler {
     private let sink: any CaptureSink
     /// Whether a write to this name waits to be looked at. A file that is looked at by another of its names must know.
     var isContentDirty: (Place) -> Bool = { _ in false }
+    /// ``DirtySet/contentMarks``.
+    var contentMarks: () -> UInt64 = { 0 }
 
     var catalog: CatalogTransaction!
     var changes = ChangeWriter()
@@ -62,6 +64,9 @@ final class Reconciler {
     var nameCounts: [ObjectID: Int] = [:]
     /// Files that were written to, by whatever name.
     var written: Set<ObjectID> = []
+    /// Files none of whose names waited to be read when so much content had been marked: asked of thousands of names, once
+    /// for each of them, that is a question a million times.
+    var unwritten: [ObjectID: UInt64] = [:]
     /// Names in directories that are not where the catalog has them: their move is looked at first.
     var unlocated: [Glance] = []
     /// Files whose last version others may be about to copy from: they are read when everything else was looked at. Who
@@ -113,6 +118,7 @@ final class Reconciler {
         followed.removeAll()
         nameCounts.removeAll()
         written.removeAll()
+        unwritten.removeAll()
         unlocated.removeAll()
         deferred.removeAll()
         takesDeferred = false

@@ -240,7 +240,11 @@ extension Reconciler {
 
     private func mayBeWritten(_ row: ObjectRow, _ glance: Glance) throws -> Bool {
         if glance.content || written.contains(row.id) { return true }
-        return try catalog.places(of: row.id).contains { isContentDirty($0) }
+        let marks = contentMarks()
+        if unwritten[row.id] == marks { return false }
+        if try catalog.places(of: row.id).contains(where: { isContentDirty($0) }) { return true }
+        unwritten[row.id] = marks
+        return false
     }
 
     private func appeared(

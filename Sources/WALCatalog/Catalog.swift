@@ -12,6 +12,9 @@ package final class Catalog: Sendable {
     private let pool: DatabasePool
     private let indexesBlocks: Bool
     package let path: String
+    /// How many are at work on a connection, and whether no more may come. GRDB (7.10) hands a reader that comes while the
+    /// pool is being closed a connection without a database, and the process ends with a bad pointer.
+    private let users = Monitor((count: 0, isClosed: false))
 
     /// Creates the database when it is not there. `path` is text because SQLite takes it so. Whoever only reads changes
     /// nothing and is in nobody's way, also where a daemon is just starting.
@@ -58,7 +61,9 @@ package final class Catalog: Sendable {
     }
 
     private func transact<T>(durably: Bool, _ body: (CatalogTransaction) throws -> T) throws -> T {
-        try pool.writeWithoutTransaction { database in
+        try enter()
+        defer { leave() }
+        return try pool.writeWithoutTransaction { database in
             // SQLite takes the new level for the next transaction, so it stands outside of it.
             if durably { try database.execute(sql: "PRAGMA synchronous = FULL") }
             defer { if durably { try? database.execute(sql: "PRAGMA synchronous = NORMAL") } }
@@ -76,7 +81,9 @@ package final class Catalog: Sendable {
 
     /// Runs `body` on one consistent snapshot.
     package func read<T>(_ body: (CatalogTransaction) throws -> T) throws -> T {
-        try pool.read { database in
+        try enter()
+        defer { leave() }
+        return try pool.read { database in
             try body(try CatalogTransaction(database, indexesBlocks: indexesBlocks))
         }
     }
@@ -86,6 +93,8 @@ package final class Catalog: Sendable {
     ///
     /// - Parameter folder: where its bytes are while it lives.
     package func copy(in folder: String) throws -> CatalogCopy {
+        try enter()
+        defer { leave() }
         let name = "\(folder)/\(temporaryName())"
         defer { unlink(name) }
         do {
@@ -105,9 +114,22 @@ package final class Catalog: Sendable {
         try read { $0.state }
     }
 
-    /// Closes all connections; waits for readers.
+    /// Closes all connections; waits for those who are at work, and refuses who comes later.
     package func close() throws {
+        users.withLock { $0.isClosed = true }
+        users.wait { $0.count == 0 ? () : nil }
         try pool.close()
+    }
+
+    private func enter() throws(CatalogError) {
+        try users.withLock { users throws(CatalogError) in
+            guard !users.isClosed else { throw .database("\(path) is closed") }
+            users.count += 1
+        }
+    }
+
+    private func leave() {
+        users.update { $0.count -= 1 }
     }
 }
 

@@ -65,14 +65,16 @@ import WALTestKit
             let port = try freePort()
             let primary = try world.primary(source, port: port)
             try primary.waitForState("streaming")
-            let best = try (0..<3).map { _ in
+            let best = try (0..<3).compactMap { _ in
                 if !primary.child.isRunning { try primary.restart() }
                 try primary.waitForState("streaming")
                 let verify = try world.start("walctl", ["verify", "--deep", source])
                 try until("the verification") { try threads(of: primary.child).contains("verify") }
                 let seconds = try secondsToEnd(primary.child)
-                #expect(try verify.wait() == 1)
-                return seconds
+                // It may have come to its end just before; then it proves nothing.
+                let status = try verify.wait()
+                #expect(status == 1 || status == 0)
+                return status == 1 ? seconds : nil
             }.min()
             #expect(try #require(best) < 0.2)
         }

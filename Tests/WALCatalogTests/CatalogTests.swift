@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 import Testing
 import WALCatalog
@@ -44,6 +45,24 @@ import WALTestKit
         #expect(try transaction.state.treeDigest == transaction.recomputedDigest(), comment)
         #expect(transaction.state.objectCount == objects, comment)
         #expect(transaction.state.contentBytes == bytes, comment)
+    }
+
+    /// As at a promotion, when requests for the role that ends still come in.
+    @Test func whoReadsWhileItClosesIsRefused() throws {
+        for _ in 0..<50 {
+            let closing = try Catalog(path: folder.path + "/closing.sqlite")
+            DispatchQueue.concurrentPerform(iterations: 5) { number in
+                guard number > 0 else {
+                    #expect(throws: Never.self) { try closing.close() }
+                    return
+                }
+                do {
+                    while true { _ = try closing.state() }
+                } catch {
+                    #expect("\(error)".hasSuffix("closing.sqlite is closed"), "\(error)")
+                }
+            }
+        }
     }
 
     @Test func randomChangesKeepTheDigestRight() throws {
