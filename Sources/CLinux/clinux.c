@@ -396,13 +396,13 @@ int cl_eventfd_drain(int descriptor) {
     return result < 0 && result != -EAGAIN ? (int)result : 0;
 }
 
-int cl_poll(const int32_t *descriptors, size_t count, int64_t timeout_milliseconds, uint8_t *ready) {
+int cl_poll(const int32_t *descriptors, size_t count, size_t urgent, int64_t timeout_milliseconds, uint8_t *ready) {
     enum { MOST = 64 };
     struct pollfd entries[MOST];
     if (count > MOST)
         return -EINVAL;
     for (size_t i = 0; i < count; i++)
-        entries[i] = (struct pollfd){.fd = descriptors[i], .events = POLLIN};
+        entries[i] = (struct pollfd){.fd = descriptors[i], .events = i + urgent < count ? POLLIN : POLLPRI};
     uint64_t start = cl_monotonic_nanoseconds();
     int64_t left = timeout_milliseconds;
     int found;

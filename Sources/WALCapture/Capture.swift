@@ -19,6 +19,7 @@ package final class Capture {
     private let mailbox: CaptureMailbox
     private let progress: CaptureProgress
     private let watcher: Watcher
+    private let mounts: MountWatch
     private let reconciler: Reconciler
     private var dirty: DirtySet
     private var isOverflowed = false
@@ -42,6 +43,7 @@ package final class Capture {
         self.mailbox = mailbox
         self.progress = progress
         watcher = try Watcher(maxWatches: settings.maxWatches ?? .max)
+        mounts = MountWatch(root: root)
         rootStatus = try root.status()
         stateIdentity = try state.status().identity
         catalogIdentity = Self.identity(of: Self.catalogName, in: state)
@@ -106,6 +108,7 @@ package final class Capture {
             return
         }
         try drainEvents()
+        if try mounts.takeChange() { isOverflowed = true }
         if isOverflowed || isScanDue { try scan(phase: .rescan, since: Clock.monotonicNanoseconds()) }
         let now = Clock.monotonicNanoseconds()
         if let due = dirty.nextDue, due <= now { try captureDue(all: false, since: now) }
@@ -144,7 +147,9 @@ package final class Capture {
         // Rounded up, or the last millisecond would be spent turning in circles.
         let milliseconds = Int((wait + 999_999) / 1_000_000)
         let ready = try Poller.poll(
-            descriptors: watcher.descriptors + [mailbox.wake.descriptor], timeoutMilliseconds: milliseconds)
+            descriptors: watcher.descriptors + [mailbox.wake.descriptor], urgent: mounts.descriptors,
+            timeoutMilliseconds: milliseconds)
+        mounts.note(ready: ready)
         if ready.contains(mailbox.wake.descriptor) { mailbox.wake.drain() }
         if ready.isEmpty { try checkRoot() }
     }
@@ -181,7 +186,7 @@ package final class Capture {
     /// drained; where nobody watches, all is looked at.
     private func captureEverything() throws -> Position {
         try drainEvents()
-        if watcher.isPartial { isOverflowed = true }
+        if try mounts.takeChange() || watcher.isPartial { isOverflowed = true }
         let start = Clock.monotonicNanoseconds()
         while true {
             if isOverflowed { try scan(phase: .rescan, since: start) }

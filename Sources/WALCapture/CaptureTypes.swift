@@ -78,7 +78,7 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// What to do about a doubt. `accept` is what an operator does to say that it is meant.
     package func remedy(accept: String) -> String {
         switch self {
-        case .rootReplaced: "put it back, or stop and start again in the new one"
+        case .rootReplaced: "put it back, or, if the new one is meant, stop, start again there and then \(accept)"
         case .otherTree: "if this one was restored in its place, \(accept)"
         case .stateGone: "stop, and restore it from a copy, or start again to begin a new history"
         case .tooManyDeletions: "put them back, or, if that is meant, \(accept)"
@@ -145,5 +145,15 @@ package final class CaptureProgress: Sendable {
 
     func clearProblem(_ path: String) {
         problemTexts.withLock { $0[path] = nil }
+    }
+
+    /// A directory has another name.
+    func moveProblems(below old: String, to new: String) {
+        problemTexts.withLock { texts in
+            for (path, text) in texts where path == old || path.hasPrefix(old + "/") {
+                texts[path] = nil
+                texts[new + path.dropFirst(old.count)] = text
+            }
+        }
     }
 }

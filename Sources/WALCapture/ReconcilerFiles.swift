@@ -19,7 +19,9 @@ extension Reconciler {
             file = try directory.openFile(glance.place.name)
         } catch {
             // Gone already: its own event follows. Anything else is reported, and what was known is kept.
-            if !error.isNotFound { progress.report(try path(of: glance.place), "\(error)") }
+            guard !error.isNotFound else { return true }
+            progress.report(try path(of: glance.place), "\(error)")
+            if let old { try keepContent(of: old, status) }
             return true
         }
         // A write sets the times when it begins, and its bytes come after that: none that began before these times were
@@ -95,6 +97,18 @@ extension Reconciler {
         }
         try catalog.put(row)
         return true
+    }
+
+    /// Of a file that cannot be read any more: a mode that says so is a change like any other, as long as nothing says that
+    /// the content is another. It stays to be read.
+    private func keepContent(of old: ObjectRow, _ status: FileStatus) throws {
+        guard old.identity == status.identity, old.size == status.size, old.metadata.mtime == status.mtime,
+            old.metadata != status.metadata
+        else { return }
+        var row = old
+        row.metadata = status.metadata
+        try catalog.put(row)
+        changes.metadata(row.id, row.metadata)
     }
 
     /// As long as a page waits to be written to disk, who has it mapped writes to it without setting the file's times,

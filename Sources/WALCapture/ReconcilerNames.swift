@@ -131,6 +131,7 @@ extension Reconciler {
 
     func removed(_ place: Place) throws {
         guard let object = try catalog.lookup(place) else { return }
+        if progress.hasProblems { progress.clearProblem(try path(of: place)) }
         try catalog.unbind(place)
         nameCounts[object]? -= 1
         changes.unbind(parent: place.parent, place.name)
@@ -161,6 +162,9 @@ extension Reconciler {
     ) throws -> Bool {
         if row.kind == .directory {
             for other in try catalog.places(of: row.id) where other != glance.place {
+                if progress.hasProblems {
+                    progress.moveProblems(below: try path(of: other), to: try path(of: glance.place))
+                }
                 // A directory has one name, so it is not there any more, whether or not that can be seen now.
                 try removed(other)
                 followUps.append(other)

@@ -34,8 +34,9 @@ extension Name: CustomStringConvertible {
     package var description: String { PathText.escaped(bytes) }
 }
 
-/// Paths as people and scripts see them. UTF-8 is shown as it is; a byte that is a control character, a backslash or not
-/// part of valid UTF-8 becomes `\xHH`, so that one path is one line and can be typed back.
+/// Paths as people and scripts see them. UTF-8 is shown as it is; the bytes of a backslash, of a control character or what
+/// else ``SafeText`` takes for one, and of what is not valid UTF-8 become `\xHH`, so that one path is one line and can be
+/// typed back.
 package enum PathText {
     package static func escaped(_ bytes: some Collection<UInt8>) -> String {
         var text = ""
@@ -47,17 +48,13 @@ package enum PathText {
         var pending = Array(bytes)[...]
         while let first = pending.first {
             let length = sequenceLength(pending)
-            if length == 0 || first < 0x20 || first == 0x7F || first == 0x5C {
-                text += "\\x" + hexDigits(first)
-                pending = pending.dropFirst()
-            } else if first == 0xC2, pending[pending.startIndex + 1] < 0xA0 {
-                // U+0080 to U+009F: terminals take some of them for the start of a command.
-                text += "\\xc2\\x" + hexDigits(pending[pending.startIndex + 1])
-                pending = pending.dropFirst(2)
+            let part = String(decoding: pending.prefix(length), as: UTF8.self)
+            if length > 0, first != 0x5C, !SafeText.isControl(part.unicodeScalars.first!) {
+                text += part
             } else {
-                text += String(decoding: pending.prefix(length), as: UTF8.self)
-                pending = pending.dropFirst(length)
+                for byte in pending.prefix(max(length, 1)) { text += "\\x" + hexDigits(byte) }
             }
+            pending = pending.dropFirst(max(length, 1))
         }
         return text
     }

@@ -1,9 +1,14 @@
 /// Text that was made elsewhere, as a terminal and a script can bear it: a control character could move the cursor, or end
 /// the line that it is on. Names of objects are shown by ``PathText``, which can be read back.
 package enum SafeText {
-    /// U+0000 to U+001F, and U+007F to U+009F: some terminals take the latter, too, for the start of a command.
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-        scalar.value < 0x20 || 0x7F..<0xA0 ~= scalar.value
+    /// What does not show as itself: U+0000 to U+001F, and U+007F to U+009F, which some terminals take, too, for the start
+    /// of a command; line ends beyond ASCII; and what turns the direction of the text around it (Unicode Standard Annex 9,
+    /// section 2), so that `gpj.exe` reads as `exe.jpg`.
+    static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0..<0x20, 0x7F..<0xA0, 0x61C, 0x200E, 0x200F, 0x2028...0x202E, 0x2066...0x2069: true
+        default: false
+        }
     }
 
     /// With spaces in place of all control characters, line ends among them.
@@ -17,20 +22,14 @@ package enum SafeText {
     package static func json(_ bytes: some Collection<UInt8>) -> [UInt8] {
         var safe: [UInt8] = []
         safe.reserveCapacity(bytes.count)
-        for byte in bytes {
-            if byte == 0x7F {
-                safe += escape(byte)
-            } else if 0x80..<0xA0 ~= byte, safe.last == 0xC2 {
-                safe.removeLast()
-                safe += escape(byte)
+        for scalar in String(decoding: bytes, as: UTF8.self).unicodeScalars {
+            if scalar.value >= 0x7F, isControl(scalar) {
+                let digits = String(scalar.value, radix: 16)
+                safe += Array("\\u\(String(repeating: "0", count: 4 - digits.count))\(digits)".utf8)
             } else {
-                safe.append(byte)
+                safe += UTF8.encode(scalar)!
             }
         }
         return safe
-    }
-
-    private static func escape(_ byte: UInt8) -> [UInt8] {
-        Array("\\u00\(String(byte, radix: 16))".utf8)
     }
 }

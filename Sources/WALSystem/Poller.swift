@@ -5,14 +5,16 @@ package enum Poller {
     /// Returns those that can be read, failed or were hung up, in the order given; none when the time is over.
     ///
     /// - Parameters:
-    ///   - descriptors: 64 at most (`EINVAL`); one that is not open is `EBADF`.
+    ///   - descriptors: 64 at most with the following (`EINVAL`); one that is not open is `EBADF`.
+    ///   - urgent: those that can be read at any time, and have something to tell beside that, ``MountTable``.
     ///   - timeoutMilliseconds: nil waits for ever.
     package static func poll(
-        descriptors: [Int32], timeoutMilliseconds: Int?
+        descriptors: [Int32], urgent: [Int32] = [], timeoutMilliseconds: Int?
     ) throws(SystemError) -> [Int32] {
+        let descriptors = descriptors + urgent
         var ready = [UInt8](repeating: 0, count: descriptors.count)
         let timeout = timeoutMilliseconds.map { Int64(max($0, 0)) } ?? -1
-        try check(cl_poll(descriptors, descriptors.count, timeout, &ready), "poll", nil)
+        try check(cl_poll(descriptors, descriptors.count, urgent.count, timeout, &ready), "poll", nil)
         return zip(descriptors, ready).compactMap { $1 != 0 ? $0 : nil }
     }
 }

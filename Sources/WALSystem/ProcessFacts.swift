@@ -82,7 +82,7 @@ package enum ProcessFacts {
     }
 
     /// Files in `/proc` have no size, so they are read to the end.
-    private static func readProc(_ path: String, limit: Int = 16 << 10) -> [UInt8]? {
+    static func readProc(_ path: String, limit: Int = 16 << 10) -> [UInt8]? {
         let descriptor = cl_open_proc(path)
         guard descriptor >= 0 else { return nil }
         let file = File(descriptor: descriptor)

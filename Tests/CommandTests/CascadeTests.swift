@@ -52,6 +52,22 @@ import Testing
         }
     }
 
+    /// Whoever starts first.
+    @Test func oneThatHasNothingYetIsWaitedFor() throws {
+        try withWorld { world in
+            let addresses = try (0..<2).map { _ in "127.0.0.1:\(try freePort())" }
+            let b = try Node(
+                world, "walrecv", try world.folder("b"),
+                ["--from", addresses[0], "--listen", addresses[1], "--name", "b"])
+            let c = try Node(world, "walrecv", try world.folder("c"), ["--from", addresses[1], "--name", "c"])
+            try until("it is told to wait") { c.child.errors.contains("b has nothing yet") }
+            let a = try Node(world, "walship", try world.folder("a"), ["--listen", addresses[0], "--name", "a"])
+            try until("the chain") { try b.status()?.replica("c")?["state"] as? String == "streaming" }
+            #expect(try a.status()?.replicas.count == 1)
+            for node in [a, b, c] { try node.stop() }
+        }
+    }
+
     @Test func oneInBetweenMayBeAway() throws {
         try withWorld { world in
             let chain = try Chain(world)

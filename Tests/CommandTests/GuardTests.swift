@@ -281,6 +281,73 @@ import Testing
         }
     }
 
+    /// No event of the tree tells of either. Nor of what is done in a directory that was covered when all were looked at.
+    @Test func mountsThatComeAndGoAreSeenAtOnce() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            try FileManager.default.createDirectory(atPath: source + "/above/with space", withIntermediateDirectories: true)
+            let point = source + "/above/with space"
+            try writeFile(point + "/precious", "kept")
+            try world.must("mount", "-t", "tmpfs", "tmpfs", point)
+            defer { _ = try? world.run("umount", "-l", source + "/beside/with space") }
+            defer { _ = try? world.run("umount", "-l", point) }
+            let port = try freePort()
+            let primary = try world.primary(source, port: port, "--scan-interval", "0")
+            let replica = try world.replica("replica", from: port)
+            try world.catchUp(primary, [replica])
+            try world.must("umount", point)
+            try world.catchUp(primary, [replica])
+            try writeFile(point + "/later", "seen by its event")
+            try world.catchUp(primary, [replica])
+            #expect(try world.difference(source, replica.folder) == "")
+            #expect(try #require(try primary.status()).notes.isEmpty)
+
+            try world.must("mount", "-t", "tmpfs", "tmpfs", point)
+            func note(_ path: String) throws -> Bool {
+                try #require(try primary.status()).notes.contains { $0.hasPrefix(path + ": is a mount point") }
+            }
+            try until("the note") { try note("above/with space") }
+            // The note goes with the directory.
+            try FileManager.default.moveItem(atPath: source + "/above", toPath: source + "/beside")
+            try until("the note of the other path") { try note("beside/with space") }
+            #expect(try !note("above/with space"))
+            try world.must("umount", source + "/beside/with space")
+            try world.catchUp(primary, [replica])
+            #expect(try #require(try primary.status()).notes.isEmpty)
+            #expect(try world.difference(source, replica.folder) == "")
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
+    /// Its content is not to be had any more, and the mode that says so is.
+    @Test func aFileThatItsOwnerClosesIsClosedOnTheReplica() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            try world.must("chown", "-R", "65534:65534", source)
+            let port = try freePort()
+            let primary = try Node(
+                world, "walship", source, ["--listen", "127.0.0.1:\(port)"], wrapper: World.asNobody)
+            let replica = try world.replica("replica", from: port)
+            try world.catchUp(primary, [replica])
+            // With a write that has left size and time as they were, so that it would have to be read.
+            try world.must(
+                "sh", "-c", "cd $0 && chmod 200 file && touch -r file ../t && printf CONTENT >file && touch -r ../t file",
+                source)
+            try world.catchUp(primary, [replica])
+            var status = stat()
+            #expect(stat(replica.folder + "/file", &status) == 0 && status.st_mode & 0o777 == 0o200)
+            #expect(try text(ofFile: replica.folder + "/file") == "content")
+            #expect(try #require(try primary.status()).notes.contains { $0.contains("file") && $0.contains("denied") })
+            // Written to by somebody else meanwhile: it is taken when it can be read again.
+            try writeFile(source + "/file", "another")
+            chmod(source + "/file", 0o600)
+            try world.catchUp(primary, [replica])
+            #expect(try text(ofFile: replica.folder + "/file") == "another")
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
     /// Adopting removes what the primary does not have, and that must not be another file system.
     @Test func aMountIsNotAdopted() throws {
         try withWorld { world in

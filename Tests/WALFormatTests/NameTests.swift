@@ -34,6 +34,8 @@ import WALTestKit
         ("plain name.txt", "plain name.txt"), ("", ""), ("a\nb", "a\\x0ab"), ("back\\slash", "back\\x5cslash"),
         ("\u{7F}", "\\x7f"), ("Größe/東京/🙂", "Größe/東京/🙂"), ("\u{9B}31m", "\\xc2\\x9b31m"), ("\u{A0}", "\u{A0}"),
         ("tab\tand\u{1B}[0m", "tab\\x09and\\x1b[0m"),
+        ("\u{202E}gpj.exe", "\\xe2\\x80\\xaegpj.exe"), ("\u{2028}", "\\xe2\\x80\\xa8"), ("\u{61C}a", "\\xd8\\x9ca"),
+        ("a\u{200D}b\u{FEFF}", "a\u{200D}b\u{FEFF}"),
     ])
     func escapedText(path: String, text: String) {
         #expect(PathText.escaped(Array(path.utf8)) == text)

@@ -96,9 +96,10 @@ int64_t cl_file_handle(int descriptor, void *buffer, size_t capacity);
 int cl_eventfd_create(void);
 int cl_eventfd_signal(int descriptor);
 int cl_eventfd_drain(int descriptor);
-/* Sets ready[i] to 1 for every descriptor that can be read, has failed or was hung up; returns their number. A negative
- * timeout waits for ever. */
-int cl_poll(const int32_t *descriptors, size_t count, int64_t timeout_milliseconds, uint8_t *ready);
+/* Sets ready[i] to 1 for every descriptor that can be read, has failed or was hung up; returns their number. The last
+ * `urgent` of them can be read at any time, so of these only the rest and POLLPRI count. A negative timeout waits for
+ * ever. */
+int cl_poll(const int32_t *descriptors, size_t count, size_t urgent, int64_t timeout_milliseconds, uint8_t *ready);
 
 /* The machine and the process. */
 struct cl_space {

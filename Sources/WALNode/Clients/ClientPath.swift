@@ -5,14 +5,16 @@ import WALSystem
 struct ClientPath {
     /// From the root on; empty for the root.
     let names: [Name]
+    /// As ``PathText`` writes it, whatever the client has left as it is.
     let text: String
 
     /// Throws ``NodeError/Code/usage`` for what is no path below the root.
     init(_ text: String, in folder: StateFolder, mayBeRoot: Bool = false) throws {
-        self.text = text
         guard let bytes = PathText.unescaped(text) else {
             throw NodeError(.usage, "'\(text)': a backslash must be written \\x5c, and other bytes as \\xHH")
         }
+        let text = PathText.escaped(bytes)
+        self.text = text
         if mayBeRoot, bytes.isEmpty || bytes == [0x2E] {
             names = []
             return

@@ -238,7 +238,12 @@ extension PrimaryNode {
         notes += progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
         if let note = watch.note { notes.append(note) }
         let special = progress.skippedSpecial.load(ordering: .relaxed)
-        if special > 0 { notes.append("\(special) sockets and devices are not replicated") }
+        if special > 0 {
+            notes.append(
+                settings.capture.capturesDevices
+                    ? "sockets are not replicated: \(special) of the names in the tree"
+                    : "sockets and devices are not replicated: \(special) of the names in the tree")
+        }
         let immutable = progress.immutable.load(ordering: .relaxed)
         if immutable > 0 {
             notes.append("\(immutable) objects are immutable or append-only; that flag is not replicated")

@@ -141,7 +141,8 @@ final class ApplyWorker {
             {
                 // Room may come, and so may a right: an immutable file, a device without the privilege to make it. What is
                 // mounted in the tree may go, and what this file system cannot hold may go from the primary's.
-                node.stall("\(error)", isRoom: error.isNoSpace)
+                let remedy = error.isBusy ? "; something is mounted on it here, unmount that" : ""
+                node.stall("\(error)\(remedy)", isRoom: error.isNoSpace)
                 _ = node.waitForStop(nanoseconds: 1_000_000_000)
             } catch let error as CatalogError {
                 guard case .full = error else { throw error }

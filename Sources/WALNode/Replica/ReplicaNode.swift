@@ -118,8 +118,11 @@ package final class ReplicaNode: NodeRole, LogSource {
 
     func makePeer(_ hello: Hello) -> any PeerRole {
         if hello.role == .sender, settings.from.isEmpty { return ReceiverRole(node: self) }
-        if hello.role == .receiver, !hello.flags.contains(.primaryOnly), history != .none {
-            return SenderRole(node: self)
+        if hello.role == .receiver, !hello.flags.contains(.primaryOnly) {
+            if history != .none { return SenderRole(node: self) }
+            // Who is told to follow this one waits for it, and does not go to the primary itself.
+            return RefuseRole(
+                Refusal(.busy, "\(nodeFile.node) has nothing yet; it waits for its own first sync"), epoch: promisedEpoch)
         }
         return RefuseRole(
             Refusal(

@@ -83,11 +83,12 @@ class Reader:
 
 
 def escaped(path):
-    """Control characters, backslashes and what is not UTF-8 as \\xHH."""
+    """Control characters, backslashes, what turns the direction of text, and what is not UTF-8, as \\xHH."""
     text = ""
     for character in path.decode("utf-8", "surrogateescape"):
         code = ord(character)
-        if code < 0x20 or 0x7F <= code < 0xA0 or character == "\\" or 0xDC80 <= code <= 0xDCFF:
+        turns = code in (0x61C, 0x200E, 0x200F) or 0x2028 <= code <= 0x202E or 0x2066 <= code <= 0x2069
+        if code < 0x20 or 0x7F <= code < 0xA0 or character == "\\" or turns or 0xDC80 <= code <= 0xDCFF:
             text += "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
         else:
             text += character
