@@ -106,8 +106,8 @@ package final class CaptureProgress: Sendable {
     package let unwatched = Atomic<Int>(0)
     package let skippedSpecial = Atomic<UInt64>(0)
     package let immutable = Atomic<UInt64>(0)
-    /// Why something is not replicated, by path; at most ``maxProblems``.
-    private let problemTexts = Mutex<[String: String]>([:])
+    /// Why something is not replicated; at most ``maxProblems``. By place, because a path changes with any directory above.
+    private let problemTexts = Mutex<[Place: (path: String, text: String)]>([:])
     package static let maxProblems = 100
 
     /// Why nothing is captured until somebody, or time, has put it right; nil while all is well.
@@ -130,12 +130,21 @@ package final class CaptureProgress: Sendable {
         if isCancelled.load(ordering: .relaxed) { throw .stopped }
     }
 
-    package var problems: [String: String] { problemTexts.withLock { $0 } }
+    /// By path.
+    package var problems: [String: String] {
+        problemTexts.withLock { Dictionary($0.values.map { ($0.path, $0.text) }) { first, _ in first } }
+    }
 
     var hasProblems: Bool { problemTexts.withLock { !$0.isEmpty } }
 
-    func report(_ path: String, _ problem: String) {
-        problemTexts.withLock { if $0.count < Self.maxProblems || $0[path] != nil { $0[path] = problem } }
+    var problemPlaces: [Place] { problemTexts.withLock { Array($0.keys) } }
+
+    func report(_ place: Place, path: String, _ text: String) {
+        problemTexts.withLock { if $0.count < Self.maxProblems || $0[place] != nil { $0[place] = (path, text) } }
+    }
+
+    func setProblemPath(_ place: Place, _ path: String) {
+        problemTexts.withLock { $0[place]?.path = path }
     }
 
     /// A scan meets them again where they are still there.
@@ -143,17 +152,7 @@ package final class CaptureProgress: Sendable {
         problemTexts.withLock { $0.removeAll() }
     }
 
-    func clearProblem(_ path: String) {
-        problemTexts.withLock { $0[path] = nil }
-    }
-
-    /// A directory has another name.
-    func moveProblems(below old: String, to new: String) {
-        problemTexts.withLock { texts in
-            for (path, text) in texts where path == old || path.hasPrefix(old + "/") {
-                texts[path] = nil
-                texts[new + path.dropFirst(old.count)] = text
-            }
-        }
+    func clearProblem(_ place: Place) {
+        problemTexts.withLock { $0[place] = nil }
     }
 }

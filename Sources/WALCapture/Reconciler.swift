@@ -190,6 +190,7 @@ final class Reconciler {
         } else if !changes.isEmpty {
             try emit()
         }
+        try settleProblems()
         deletions.note(objects: catalog.state.objectCount, now: Clock.monotonicNanoseconds())
         catalog = nil
     }
@@ -295,17 +296,17 @@ final class Reconciler {
         let entries: [DirectoryEntry]
         do {
             guard try object == .root || !isBoundary(directory.status()) else {
-                progress.report(try path(of: object), Self.boundaryText)
+                try report(object, Self.boundaryText)
                 return
             }
             // Watch first, then look: what comes after that raises an event.
             if try watcher.watch(object, directory) { try self.directory(object) }
             entries = try directory.entries().sorted { $0.name < $1.name }
         } catch let error as SystemError {
-            progress.report(try path(of: object), "\(error)")
+            try report(object, "\(error)")
             return
         }
-        if progress.hasProblems { progress.clearProblem(try path(of: object)) }
+        try clearProblem(object)
         progress.namesSeen.add(UInt64(entries.count), ordering: .relaxed)
         let known = try catalog.children(of: object)
         let isFiltered = !filter.isEmpty
@@ -369,8 +370,8 @@ final class Reconciler {
             let found = try directory.attributes()
             status.attributes = found.attributes
             if found.isTooLarge {
-                progress.report(
-                    try path(of: object),
+                try report(
+                    object,
                     "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
             }
         }
@@ -381,7 +382,7 @@ final class Reconciler {
         do {
             return try handles.directory(object, catalog)
         } catch let error as SystemError {
-            progress.report(try path(of: object), "\(error)")
+            try report(object, "\(error)")
             return nil
         }
     }
@@ -392,6 +393,41 @@ final class Reconciler {
 
     func path(of place: Place) throws -> String {
         PathText.joined((try catalog.path(of: place.parent) ?? []) + [place.name])
+    }
+
+    // MARK: Problems
+
+    func report(_ place: Place, _ text: String) throws {
+        progress.report(place, path: try path(of: place), text)
+    }
+
+    func report(_ directory: ObjectID, _ text: String) throws {
+        progress.report(try problemPlace(of: directory), path: try path(of: directory), text)
+    }
+
+    func clearProblem(_ place: Place) throws {
+        if progress.hasProblems { progress.clearProblem(place) }
+    }
+
+    private func clearProblem(_ directory: ObjectID) throws {
+        if progress.hasProblems { progress.clearProblem(try problemPlace(of: directory)) }
+    }
+
+    private func problemPlace(of directory: ObjectID) throws -> Place {
+        try catalog.places(of: directory, limit: 1).first ?? Self.nowhere
+    }
+
+    /// What has a problem may be found by another path now.
+    private func settleProblems() throws {
+        guard progress.hasProblems else { return }
+        for place in progress.problemPlaces {
+            if place == Self.nowhere { continue }
+            if try catalog.path(of: place.parent) == nil {
+                progress.clearProblem(place)
+            } else {
+                progress.setProblemPath(place, try path(of: place))
+            }
+        }
     }
 
     // MARK: Names
@@ -472,6 +508,7 @@ final class Reconciler {
             try forget(object, identity)
             for child in try catalog.children(of: object) {
                 let place = Place(parent: object, name: child.name)
+                try clearProblem(place)
                 try catalog.unbind(place)
                 nameCounts[child.object]? -= 1
                 changes.unbind(parent: object, child.name)

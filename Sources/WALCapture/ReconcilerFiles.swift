@@ -20,7 +20,7 @@ extension Reconciler {
         } catch {
             // Gone already: its own event follows. Anything else is reported, and what was known is kept.
             guard !error.isNotFound else { return true }
-            progress.report(try path(of: glance.place), "\(error)")
+            try report(glance.place, "\(error)")
             if let old { try keepContent(of: old, status) }
             return true
         }
@@ -50,11 +50,11 @@ extension Reconciler {
                 longer: longer, to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
-            progress.report(try path(of: glance.place), "\(error)")
+            try report(glance.place, "\(error)")
             return true
         } catch is FormatError {
             changes.rollback(to: mark)
-            progress.report(try path(of: glance.place), Self.tooLargeText)
+            try report(glance.place, Self.tooLargeText)
             return true
         }
         let second = try file.status()
@@ -63,7 +63,7 @@ extension Reconciler {
         progress.bytesRead.add(result.size, ordering: .relaxed)
         guard UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes else {
             changes.rollback(to: mark)
-            progress.report(try path(of: glance.place), Self.tooLargeText)
+            try report(glance.place, Self.tooLargeText)
             return true
         }
         let isStable =
@@ -73,11 +73,11 @@ extension Reconciler {
             changes.rollback(to: mark)
             return false
         }
-        if progress.hasProblems { progress.clearProblem(try path(of: glance.place)) }
+        try clearProblem(glance.place)
         if !isStable {
             flags.insert(.fuzzy)
-            progress.report(
-                try path(of: glance.place), "was captured while it was written; the next quiet look takes it clean")
+            try report(
+                glance.place, "was captured while it was written; the next quiet look takes it clean")
             fuzzy.append(glance.place)
         }
         var row = ObjectRow(

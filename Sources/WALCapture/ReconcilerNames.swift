@@ -22,7 +22,7 @@ extension Reconciler {
             status = try directory.status(of: place.name)
         } catch {
             guard error.isNotFound else {
-                progress.report(try path(of: place), "\(error)")
+                try report(place, "\(error)")
                 return true
             }
             setSpecial(place, false)
@@ -40,7 +40,7 @@ extension Reconciler {
         setImmutable(status)
         // Something is mounted here. What it covers is not gone, so it is kept as it was known.
         guard !isBoundary(status) else {
-            progress.report(try path(of: place), Self.boundaryText)
+            try report(place, Self.boundaryText)
             return true
         }
         let here = try known.flatMap { try catalog.object($0) }
@@ -80,15 +80,15 @@ extension Reconciler {
             if found.isTooLarge { try? reportTooLarge(place) }
         } catch {
             if error.isNotFound { return false }
-            progress.report(try path(of: place), "\(error)")
+            try report(place, "\(error)")
             status.attributes = known?.metadata.attributes ?? .none
         }
         return true
     }
 
     private func reportTooLarge(_ place: Place) throws {
-        progress.report(
-            try path(of: place),
+        try report(
+            place,
             "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
     }
 
@@ -130,8 +130,8 @@ extension Reconciler {
     }
 
     func removed(_ place: Place) throws {
+        try clearProblem(place)
         guard let object = try catalog.lookup(place) else { return }
-        if progress.hasProblems { progress.clearProblem(try path(of: place)) }
         try catalog.unbind(place)
         nameCounts[object]? -= 1
         changes.unbind(parent: place.parent, place.name)
@@ -162,9 +162,6 @@ extension Reconciler {
     ) throws -> Bool {
         if row.kind == .directory {
             for other in try catalog.places(of: row.id) where other != glance.place {
-                if progress.hasProblems {
-                    progress.moveProblems(below: try path(of: other), to: try path(of: glance.place))
-                }
                 // A directory has one name, so it is not there any more, whether or not that can be seen now.
                 try removed(other)
                 followUps.append(other)

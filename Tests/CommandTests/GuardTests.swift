@@ -285,8 +285,8 @@ import Testing
     @Test func mountsThatComeAndGoAreSeenAtOnce() throws {
         try withWorld { world in
             let source = try world.folder("source")
-            try FileManager.default.createDirectory(atPath: source + "/above/with space", withIntermediateDirectories: true)
             let point = source + "/above/with space"
+            try FileManager.default.createDirectory(atPath: point, withIntermediateDirectories: true)
             try writeFile(point + "/precious", "kept")
             try world.must("mount", "-t", "tmpfs", "tmpfs", point)
             defer { _ = try? world.run("umount", "-l", source + "/beside/with space") }
@@ -332,7 +332,7 @@ import Testing
             try world.catchUp(primary, [replica])
             // With a write that has left size and time as they were, so that it would have to be read.
             try world.must(
-                "sh", "-c", "cd $0 && chmod 200 file && touch -r file ../t && printf CONTENT >file && touch -r ../t file",
+                "sh", "-c", "cd $0; chmod 200 file; touch -r file ../time; printf CONTENT >file; touch -r ../time file",
                 source)
             try world.catchUp(primary, [replica])
             var status = stat()

@@ -122,7 +122,8 @@ package final class ReplicaNode: NodeRole, LogSource {
             if history != .none { return SenderRole(node: self) }
             // Who is told to follow this one waits for it, and does not go to the primary itself.
             return RefuseRole(
-                Refusal(.busy, "\(nodeFile.node) has nothing yet; it waits for its own first sync"), epoch: promisedEpoch)
+                Refusal(.busy, "\(nodeFile.node) has nothing yet; it waits for its own first sync"),
+                epoch: promisedEpoch)
         }
         return RefuseRole(
             Refusal(
