@@ -167,7 +167,7 @@ package final class Applier {
             try catalog.write(durably: true) { transaction in
                 var fold = try Fold(transaction)
                 let stager = makeStager(fold, bodies: try bodies(transaction), blocks: blocks)
-                defer { patches = stager.patches.map(\.patch) }
+                defer { patches = stager.patches.map(\.patch) + stager.asides }
                 try body(&fold, stager)
                 try stager.stageAll(&fold)
                 try noteStale(fold)

@@ -19,24 +19,40 @@ struct Patch {
         var count: Int
     }
 
+    /// A block that is neither here nor in the log.
+    struct Fetch {
+        var offset: UInt64
+        var block: ContentBlock
+    }
+
+    /// A file in `staging/` that has some ranges of the new version where they belong, and nothing else.
+    struct Aside {
+        var name: Name
+        /// In order.
+        var ranges: [Range<UInt64>]
+    }
+
     var size: UInt64
     var parts: [Part]
-    /// What is to be read, and made parts, before the patch is whole.
-    var loans: [Loan] = []
-    /// The last block, where it is neither here nor in the log.
-    var end: ContentBlock?
+    /// What is to be read, or to come, before the patch is whole.
+    private(set) var loans: [Loan] = []
+    private(set) var fetches: [Fetch] = []
+    private var awaitedBytes: UInt64 = 0
+    var aside: Aside?
 
-    /// A patch is written twice, so it must be far smaller than the file, which would be written once.
-    private static let minFileToLoans: UInt64 = 8
-    /// They are held in memory.
-    private static let maxLoanBytes: UInt64 = 16 << 20
+    /// A patch is written twice, so it must be smaller than the file, which would be written once and copied for the rest.
+    private static let minFileToAwaited: UInt64 = 2
+    /// What is held in memory, and compared with what the file has there.
+    private static let maxHeldBytes: UInt64 = 16 << 20
+
+    /// Whether what is awaited becomes parts in memory, or ranges of ``Aside``.
+    var isHeld: Bool { awaitedBytes <= min(Self.maxHeldBytes, size / 8) }
 
     /// nil when the new version is not the old one with some ranges replaced.
     init?(_ content: FileContent, of before: ObjectRow) {
         size = content.size
         parts = []
         var offset: UInt64 = 0
-        var lent: UInt64 = 0
         var known: Holes?
         for extent in content.extents {
             switch extent {
@@ -46,8 +62,7 @@ struct Patch {
             case .copy(let source, let from, let length):
                 let object = content.sources[source].object
                 if object != before.id || from != offset {
-                    lent += length
-                    guard lent <= min(Self.maxLoanBytes, size / Self.minFileToLoans) else { return nil }
+                    awaitedBytes += length
                     for start in stride(from: 0, to: length, by: Limits.maxChunkBytes) {
                         loans.append(
                             Loan(
@@ -62,14 +77,23 @@ struct Patch {
                 known = holes
                 guard holes.contain(offset..<offset + length) else { return nil }
                 offset += length
-            // What is yet to come is for a new file, too, which can wait unseen until it is whole. A single block is
-            // waited for: a file that was written to and cut short is not copied for it.
             case .fetch(let block):
-                guard offset + UInt64(block.length) == size else { return nil }
-                end = block
-                offset = size
+                awaitedBytes += UInt64(block.length)
+                fetches.append(Fetch(offset: offset, block: block))
+                offset += UInt64(block.length)
             }
+            guard awaitedBytes <= size / Self.minFileToAwaited else { return nil }
         }
+    }
+
+    /// The same when nothing is awaited any more.
+    func completed(parts: [Part], aside: Aside? = nil) -> Patch {
+        var whole = self
+        whole.loans.removeAll()
+        whole.fetches.removeAll()
+        whole.parts += parts
+        whole.aside = aside
+        return whole
     }
 
     /// The same without what the file holds already, by pages: a block is larger than most changes within it.
@@ -102,7 +126,8 @@ struct Patch {
     }
 
     private static let pageBytes = 4096
-    private static let version: UInt8 = 1
+    /// Version 1 had nothing aside.
+    private static let version: UInt8 = 2
 
     func encoded(_ body: [UInt8]) -> [UInt8] {
         var writer = ByteWriter()
@@ -114,37 +139,66 @@ struct Patch {
             writer.varint(part.range.count)
             writer.raw(body[part.range])
         }
+        writer.counted(aside?.name.bytes ?? [])
+        writer.varint(aside?.ranges.count ?? 0)
+        for range in aside?.ranges ?? [] {
+            writer.varint(range.lowerBound)
+            writer.varint(range.upperBound - range.lowerBound)
+        }
         return writer.bytes
     }
 
-    /// Writes the patch in `bytes` to `file`. Doing it twice ends where doing it once did. Returns the bytes written.
-    static func apply(_ bytes: [UInt8], to file: borrowing File) throws -> Int {
-        let all = bytes
-        var reader = try all.withBytes { raw throws(FormatError) -> [(UInt64, Range<Int>)] in
+    /// ``encoded(_:)``, its parts as ranges of `bytes`.
+    init(decoding bytes: [UInt8]) throws {
+        parts = []
+        size = 0
+        try bytes.withBytes { raw throws in
             var reader = ByteReader(raw, what: "patch")
             let version = try reader.integer(UInt8.self)
-            guard version == Self.version else {
-                throw .version(what: "patch", found: UInt32(version), supported: UInt32(Self.version))
+            guard 1...Self.version ~= version else {
+                throw FormatError.version(what: "patch", found: UInt32(version), supported: UInt32(Self.version))
             }
-            var parts: [(UInt64, Range<Int>)] = [(try reader.varint(), 0..<0)]
+            size = try reader.varint()
             for _ in 0..<(try reader.count("parts of a patch", limit: raw.count)) {
                 let offset = try reader.varint()
                 let count = try reader.count("bytes of a part", limit: Limits.maxChunkBytes)
                 let start = reader.offset
                 _ = try reader.take(count)
-                parts.append((offset, start..<start + count))
+                parts.append(Part(offset: offset, range: start..<start + count))
+            }
+            if version > 1 {
+                let name = try reader.counted("bytes of a name", limit: Limits.maxNameBytes)
+                var ranges: [Range<UInt64>] = []
+                for _ in 0..<(try reader.count("ranges of a patch", limit: raw.count)) {
+                    let start = try reader.varint()
+                    let (end, overflow) = start.addingReportingOverflow(try reader.varint())
+                    guard !overflow else { throw FormatError.value(what: "range of a patch", start) }
+                    ranges.append(start..<end)
+                }
+                if !name.isEmpty { aside = Aside(name: try Name(name), ranges: ranges) }
             }
             try reader.expectEnd()
-            return parts
-        }[...]
-        let size = reader.removeFirst().0
-        for (offset, range) in reader {
-            try all.withBytes { raw throws(SystemError) in
-                try file.write(UnsafeRawBufferPointer(rebasing: raw[range]), at: offset)
+        }
+    }
+
+    /// Writes the patch that was decoded from `bytes`. Doing it twice ends where doing it once did.
+    func apply(_ bytes: [UInt8], in staging: Directory, to file: borrowing File, _ written: WrittenBytes) throws {
+        for part in parts {
+            try bytes.withBytes { raw throws(SystemError) in
+                try file.write(UnsafeRawBufferPointer(rebasing: raw[part.range]), at: part.offset)
             }
+            written.wrote(part.range.count)
+        }
+        if let aside {
+            let source = try staging.openFile(aside.name)
+            for range in aside.ranges {
+                let length = range.upperBound - range.lowerBound
+                written.copied(
+                    try file.copyRange(from: source, sourceOffset: range.lowerBound, to: range.lowerBound, length: length))
+            }
+            try source.close()
         }
         try file.truncate(to: size)
-        return reader.reduce(0) { $0 + $1.1.count }
     }
 }
 

@@ -278,7 +278,7 @@ struct Publisher {
         let bytes = try readWholeFile(in: disk.staging, patch, limit: Int(Limits.maxSegmentRawBytes) * 2)
         try fault?()
         let file = try place.directory.openOwnFileForWriting(place.name)
-        written.wrote(try Patch.apply(bytes, to: file))
+        try Patch(decoding: bytes).apply(bytes, in: disk.staging, to: file, written)
         try file.close()
         try setMetadata(object)
     }

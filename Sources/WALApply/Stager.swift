@@ -20,9 +20,13 @@ final class Stager {
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
     private let fault: (() throws -> Void)?
-    private let writeback: Writeback
+    let writeback: Writeback
     let written: WrittenBytes
     var patches: [(object: ObjectID, patch: Name)] = []
+    /// Files that the patches take from.
+    var asides: [Name] = []
+    /// Whether the file system has reflinks, once that was tried.
+    var clones: Bool?
     /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
     private(set) var drifted: Set<ObjectID> = []
     private var stagedDirectories: Set<ObjectID> = []
@@ -262,16 +266,18 @@ final class Stager {
         }
         // Built beside what may be its own source, then put in its place.
         let unfinished = DiskTree.name(.unfinished, object)
-        let file: File
-        do throws(SystemError) {
-            file = try staging.createFile(unfinished)
+        _ = try fill(createOrContinue(unfinished), task, content, fold)
+        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, object))
+    }
+
+    /// A transfer that was cut: what it holds is checked block by block and kept.
+    func createOrContinue(_ unfinished: Name) throws(SystemError) -> File {
+        do {
+            return try staging.createFile(unfinished)
         } catch {
             guard error.isExisting else { throw error }
-            // A transfer that was cut: what it holds is checked block by block and kept.
-            file = try staging.openOwnFileForWriting(unfinished)
+            return try staging.openOwnFileForWriting(unfinished)
         }
-        _ = try fill(file, task, content, fold)
-        try staging.rename(unfinished, to: staging, DiskTree.name(.staged, object))
     }
 
     private func hiddenPlace(_ task: Fold.Task, _ fold: Fold) throws -> (Directory, Name)? {

@@ -14,10 +14,11 @@ extension Stager {
             try !checked.isEdited(place.directory.status(of: place.name))
         else { return false }
         var body = bodies[task.set]
-        guard let whole = try takeEnd(takeLoans(patch, &body, fold), &body, task) else { return false }
+        let taken = try patch.isHeld ? take(patch, &body, task, fold) : takeAside(patch, task, fold)
+        guard let whole = taken else { return false }
         let file = try place.directory.openFile(place.name)
         let trimmed = try whole.trimmed(to: file, body)
-        if try !stageClone(task, trimmed, body, of: file, fold) {
+        if try trimmed.aside != nil || !stageClone(task, trimmed, body, of: file, fold) {
             if trimmed.size > before.size { try requireRoom(for: trimmed.size) }
             try stagePatch(task, trimmed, body)
         }
@@ -46,37 +47,86 @@ extension Stager {
         return task
     }
 
-    /// The patch with its loans as parts, whose bytes are appended to `body`; nil when some are not to be had here.
-    private func takeLoans(_ patch: Patch, _ body: inout [UInt8], _ fold: Fold) throws -> Patch? {
-        var whole = patch
-        whole.loans.removeAll()
+    /// The patch with what it awaits as parts, whose bytes are appended to `body`; nil when some are not to be had.
+    private func take(_ patch: Patch, _ body: inout [UInt8], _ task: Fold.Task, _ fold: Fold) throws -> Patch? {
+        var parts: [Patch.Part] = []
         for loan in patch.loans {
-            guard try fold.missingBlocks(of: loan.source).isEmpty, let file = try openSource(loan.source, fold) else {
-                return nil
-            }
+            guard let file = try openLender(loan, fold) else { return nil }
             let bytes = try file.read(count: loan.count, at: loan.from)
             try file.close()
             guard bytes.count == loan.count else { return nil }
-            whole.parts.append(Patch.Part(offset: loan.offset, range: body.count..<body.count + bytes.count))
+            parts.append(Patch.Part(offset: loan.offset, range: body.count..<body.count + bytes.count))
             body += bytes
         }
-        return whole
+        let isWhole = try fetch(patch.fetches, of: task.row.id) { offset, bytes in
+            parts.append(Patch.Part(offset: offset, range: body.count..<body.count + bytes.count))
+            body += bytes
+        }
+        return isWhole ? patch.completed(parts: parts.sorted { $0.offset < $1.offset }) : nil
     }
 
-    /// The patch with its last block; nil when nobody has that any more.
-    private func takeEnd(_ patch: Patch?, _ body: inout [UInt8], _ task: Fold.Task) throws -> Patch? {
-        guard var whole = patch, let block = whole.end else { return patch }
-        guard let blocks else { throw ApplyError.interrupted }
-        let offset = whole.size - UInt64(block.length)
-        whole.end = nil
-        var isHere = false
-        try blocks.fetch([BlockRequest(object: task.row.id, offset: offset, block: block)]) { _, bytes in
-            guard let bytes else { return }
-            whole.parts.append(Patch.Part(offset: offset, range: body.count..<body.count + bytes.count))
-            body += bytes
-            isHere = true
+    /// The patch with what it awaits in a file of its own, so that a file that grows is not copied into each next version.
+    /// A transfer that was cut goes on with what came before. nil when some of it is not to be had, and where the file
+    /// system makes copies without copying: a new file is built then, and takes over what was begun.
+    private func takeAside(_ patch: Patch, _ task: Fold.Task, _ fold: Fold) throws -> Patch? {
+        guard try !canClone() else { return nil }
+        let unfinished = DiskTree.name(.unfinished, task.row.id)
+        let file = try createOrContinue(unfinished)
+        try file.truncate(to: patch.size)
+        for loan in patch.loans {
+            guard let source = try openLender(loan, fold) else { return nil }
+            let copied = try file.copyRange(
+                from: source, sourceOffset: loan.from, to: loan.offset, length: UInt64(loan.count))
+            try source.close()
+            written.copied(copied)
+            guard copied == loan.count else { return nil }
         }
-        return isHere ? whole : nil
+        let wanted = try patch.fetches.filter { try !holds(file, $0.offset, $0.block) }
+        let isWhole = try fetch(wanted, of: task.row.id) { offset, bytes in
+            try file.write(bytes, at: offset)
+            written.wrote(bytes.count)
+            try writeback.wrote(bytes.count)
+        }
+        try file.close()
+        guard isWhole else { return nil }
+        let name = temporaryName()
+        try staging.rename(unfinished, to: staging, name)
+        asides.append(name)
+        let ranges =
+            (patch.loans.map { $0.offset..<$0.offset + UInt64($0.count) }
+            + patch.fetches.map { $0.offset..<$0.offset + UInt64($0.block.length) })
+            .sorted { $0.lowerBound < $1.lowerBound }
+        return patch.completed(parts: [], aside: Patch.Aside(name: name, ranges: ranges))
+    }
+
+    private func openLender(_ loan: Patch.Loan, _ fold: Fold) throws -> File? {
+        guard try fold.missingBlocks(of: loan.source).isEmpty else { return nil }
+        return try openSource(loan.source, fold)
+    }
+
+    /// False when nobody has some of them any more.
+    private func fetch(
+        _ wanted: [Patch.Fetch], of object: ObjectID, take: (UInt64, UnsafeRawBufferPointer) throws -> Void
+    ) throws -> Bool {
+        guard !wanted.isEmpty else { return true }
+        guard let blocks else { throw ApplyError.interrupted }
+        var isWhole = true
+        try blocks.fetch(wanted.map { BlockRequest(object: object, offset: $0.offset, block: $0.block) }) {
+            request, bytes in
+            if let bytes { try take(request.offset, bytes) } else { isWhole = false }
+        }
+        return isWhole
+    }
+
+    private func canClone() throws -> Bool {
+        if let clones { return clones }
+        let names = [temporaryName(), temporaryName()]
+        defer { for name in names { try? staging.unlink(name) } }
+        let source = try staging.createFile(names[0])
+        let target = try staging.createFile(names[1])
+        let can = try target.cloneAll(from: source)
+        clones = can
+        return can
     }
 
     /// On a file system with reflinks the new version is a clone with the changed blocks written over it: as cheap as a

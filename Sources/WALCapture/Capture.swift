@@ -207,7 +207,7 @@ package final class Capture {
             var taken = 0
             while let (item, dirt) = dirty.take(now: Clock.monotonicNanoseconds(), all: all) {
                 switch item {
-                case .name(let place): try reconciler.name(glance(place, dirt))
+                case .name(let place): try reconciler.name(glance(place, dirt, all: all))
                 case .directory(let object): try reconciler.directory(object)
                 }
                 try reconciler.emitIfFull()
@@ -217,28 +217,35 @@ package final class Capture {
                 // What keeps coming goes into the next transaction, or this one would never end.
                 if taken >= 20_000 { break }
             }
-            try finish()
+            try finish(all: all)
         }
         takeBack()
     }
 
-    private func glance(_ place: Place, _ dirt: DirtySet.Dirt) -> Reconciler.Glance {
-        let isOverdue = Clock.monotonicNanoseconds() >= dirt.first + settings.maxDelayNanoseconds
+    /// Who waits for all waits no longer than the maximum delay.
+    private func glance(_ place: Place, _ dirt: DirtySet.Dirt, all: Bool) -> Reconciler.Glance {
+        let patience = all ? settings.maxDelayNanoseconds : dirty.patience(dirt)
+        let isOverdue = Clock.monotonicNanoseconds() >= dirt.first + patience
         return Reconciler.Glance(place: place, content: dirt.content, since: dirt.first, isOverdue: isOverdue)
     }
 
-    private func finish() throws {
+    private func finish(all: Bool) throws {
         try reconciler.finish {
             try drainEvents()
-            return dirty.takeArrivals().map { glance($0, $1) }
+            return dirty.takeArrivals().map { glance($0, $1, all: all) }
         }
     }
 
     /// What is to be looked at again.
     private func takeBack() {
         let now = Clock.monotonicNanoseconds()
-        for glance in reconciler.takeRetries() { dirty.markAgain(.name(glance.place), since: glance.since, now: now) }
-        for place in reconciler.takeFuzzy() { dirty.mark(.name(place), content: true, now: now) }
+        let costs = reconciler.takeReadCosts()
+        for glance in reconciler.takeRetries() {
+            dirty.markAgain(.name(glance.place), since: glance.since, cost: costs[glance.place] ?? 0, now: now)
+        }
+        for place in reconciler.takeFuzzy() {
+            dirty.markAgain(.name(place), since: now, cost: costs[place] ?? 0, now: now)
+        }
         if reconciler.needsScan { isOverflowed = true }
         progress.watches.store(watcher.count, ordering: .relaxed)
         progress.filesystemWatches.store(watcher.filesystemCount, ordering: .relaxed)
@@ -261,7 +268,7 @@ package final class Capture {
             try reconciler.begin(transaction, since: since)
             do {
                 try reconciler.scan { try drainEvents() }
-                try finish()
+                try finish(all: true)
             } catch CaptureError.stopped {
                 guard reconciler.abandon() else { throw CaptureError.stopped }
             }

@@ -4,7 +4,9 @@ import WALFormat
 /// What may have changed since it was last looked at, with the time at which it may be looked at.
 ///
 /// An item is due when it has been quiet for the settle time, or has been restless for the maximum delay. Each item has
-/// its own times: under a steady stream of changes every one of them still settles by itself.
+/// its own times: under a steady stream of changes every one of them still settles by itself. One that was read and had
+/// changed meanwhile has times of the order of what that took, or a large file that is written to would be read all the
+/// time, and its replicas would copy it as often.
 struct DirtySet {
     enum Item: Hashable {
         case name(Place)
@@ -19,6 +21,8 @@ struct DirtySet {
         var content: Bool
         /// Something may have come to the name.
         var arrival = false
+        /// What it took to read it the last time, while it was written, in nanoseconds.
+        var cost: UInt64 = 0
     }
 
     let settle: UInt64
@@ -54,14 +58,15 @@ struct DirtySet {
     }
 
     /// Puts back what could not be read stably, with the time at which its restlessness began.
-    mutating func markAgain(_ item: Item, since first: UInt64, now: UInt64) {
+    mutating func markAgain(_ item: Item, since first: UInt64, cost: UInt64, now: UInt64) {
         contentMarks += 1
         guard items[item] == nil else {
             items[item]!.first = min(items[item]!.first, first)
             items[item]!.content = true
+            items[item]!.cost = max(items[item]!.cost, cost)
             return
         }
-        let dirt = Dirt(first: first, last: now, content: true)
+        let dirt = Dirt(first: first, last: now, content: true, cost: cost)
         items[item] = dirt
         queue.append((due(dirt), item))
     }
@@ -80,8 +85,11 @@ struct DirtySet {
     }
 
     private func due(_ dirt: Dirt) -> UInt64 {
-        min(dirt.last + settle, dirt.first + maxDelay)
+        min(dirt.last + max(settle, dirt.cost), dirt.first + patience(dirt))
     }
+
+    /// How long a restless item is left alone: reading it may take a fifth of the time.
+    func patience(_ dirt: Dirt) -> UInt64 { max(maxDelay, 4 * dirt.cost) }
 
     /// True when something became dirty at or before `time` and was not captured since.
     func hasDirt(since time: UInt64) -> Bool {

@@ -80,6 +80,8 @@ final class Reconciler {
     var immutable: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
+    /// What it took to read those that changed meanwhile, in nanoseconds.
+    var readCosts: [Place: UInt64] = [:]
     /// A directory could not be found for too long: only a scan can tell where it is. Or it was moved, and the filter may
     /// see what is in it with other eyes.
     var needsScan = false
@@ -217,6 +219,11 @@ final class Reconciler {
     func takeRetries() -> [Glance] {
         defer { retries.removeAll() }
         return retries
+    }
+
+    func takeReadCosts() -> [Place: UInt64] {
+        defer { readCosts.removeAll() }
+        return readCosts
     }
 
     func takeFuzzy() -> [Place] {

@@ -26,6 +26,7 @@ extension Reconciler {
         }
         // A write sets the times when it begins, and its bytes come after that: none that began before these times were
         // looked at may go on while the file is read, or nothing would tell of it.
+        let began = Clock.monotonicNanoseconds()
         let begun = try file.status()
         try file.waitForWrites()
         var first = try file.status()
@@ -69,6 +70,7 @@ extension Reconciler {
         let isStable =
             isQuiet && second.size == result.size && second.size == first.size && second.mtime == first.mtime
             && second.ctime == first.ctime
+        if !isStable { readCosts[glance.place] = Clock.monotonicNanoseconds() - began }
         if !isStable, !glance.isOverdue {
             changes.rollback(to: mark)
             return false
