@@ -192,9 +192,10 @@ struct Patch {
         if let aside {
             let source = try staging.openFile(aside.name)
             for range in aside.ranges {
-                let length = range.upperBound - range.lowerBound
+                let start = range.lowerBound
                 written.copied(
-                    try file.copyRange(from: source, sourceOffset: range.lowerBound, to: range.lowerBound, length: length))
+                    try file.copyRange(
+                        from: source, sourceOffset: start, to: start, length: range.upperBound - start))
             }
             try source.close()
         }
