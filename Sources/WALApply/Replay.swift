@@ -9,6 +9,13 @@ package enum Replay {
         for change in set.changes {
             try fold.apply(change, set: 0, body: set.body, seq: set.position.seq) { _, _ in }
         }
+        // When the content was captured is not in the log. It may have been written to since, and have its times set back.
+        for change in set.changes {
+            guard case .put(let object, _, .file) = change, let identity = try catalog.identity(of: object) else {
+                continue
+            }
+            try catalog.setLocal(object, identity: identity, stamp: ObjectRow.toBeRead)
+        }
         try fold.end(at: set.position)
         if let expected = set.treeDigest, catalog.state.treeDigest != expected {
             throw ApplyError.diverged(

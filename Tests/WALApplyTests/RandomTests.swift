@@ -35,7 +35,9 @@ import WALTreeKit
             while !waiting.isEmpty {
                 let count = tree.random.int(in: 1...waiting.count)
                 do {
-                    try replica.apply(Array(waiting.prefix(count)))
+                    // Where the end of a file that was cut short lies in a version that never was on this disk, it is
+                    // asked for.
+                    try replica.apply(Array(waiting.prefix(count)), blocks: PrimaryBlocks(primary))
                 } catch {
                     Issue.record("turn \(turn): \(error); \(Self.base.reproduce); \(tree.history.suffix(60))")
                     throw error

@@ -9,6 +9,33 @@ import WALTreeKit
 
 /// A primary whose catalog fell behind its log goes on as if it had not.
 @Suite(.timeLimit(.minutes(15))) struct ReplayTests {
+    /// The times of what was replayed say nothing of what was written after it was captured.
+    @Test func aWriteWhoseTimeIsSetBackIsSeen() throws {
+        let primary = try PrimaryTree()
+        let file = primary.path + "/file"
+        try Files.write(file, "first")
+        try primary.start()
+        primary.stop()
+        try primary.reopenCatalog { try copy(primary.catalogPath, primary.catalogPath + ".old") }
+        let seq = primary.sink.end.seq
+        try primary.start()
+        try Files.write(file, "other")
+        try Files.setTime(file, 7, 7)
+        try primary.mark()
+        primary.stop()
+        try primary.reopenCatalog { try copy(primary.catalogPath + ".old", primary.catalogPath) }
+        try Files.write(file, "third")
+        try Files.setTime(file, 7, 7)
+        try primary.catalog.write { transaction in
+            for segment in primary.sink.segments where segment.header.seq > seq {
+                try Replay.apply(try ChangeSet(segment), to: transaction)
+            }
+        }
+        try primary.start()
+        try primary.mark()
+        #expect(try primary.check().map(\.path) == [])
+    }
+
     @Test(arguments: 0..<2) func catalogBehindTheLog(round: Int) throws {
         var random = SeededRandom()
         random.announce()

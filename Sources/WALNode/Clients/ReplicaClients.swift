@@ -97,7 +97,8 @@ extension ReplicaNode: TreeService {
         let staleness = state.staleness
         return Freshness(
             node: nodeFile.node, role: nodeFile.role.rawValue, position: PositionStatus(position),
-            staleSeconds: staleness, isStale: state.link == nil || staleness ?? .infinity > Self.staleSeconds)
+            staleSeconds: staleness,
+            isStale: state.link == nil || !state.isLinkWelcomed || staleness ?? .infinity > Self.staleSeconds)
     }
 }
 

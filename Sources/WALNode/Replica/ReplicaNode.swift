@@ -298,6 +298,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         state.withLock { state in
             guard state.link == nil, !state.isStopping, !state.isDraining else { return false }
             state.link = link
+            state.isLinkWelcomed = false
             state.beats.removeAll()
             state.traffic.begin(link.connection.traffic)
             state.workedBytes = 0
@@ -363,6 +364,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         logger.info("streaming from \(sender.node) at \(address)")
         update { state in
             state.wasWelcomed = true
+            state.isLinkWelcomed = true
             if !state.isHalted {
                 state.phase = state.connectedPhase
                 state.problem = nil
@@ -379,6 +381,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         update { state in
             state.session = session
             state.wasWelcomed = true
+            state.isLinkWelcomed = true
             state.primaryEpoch = session.sender.promisedEpoch
             if !state.isHalted { state.phase = .syncing }
         }

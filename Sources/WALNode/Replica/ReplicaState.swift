@@ -38,6 +38,8 @@ struct ReplicaState: Sendable {
     var syncTotalBytes: UInt64 = 0
 
     var link: Link?
+    /// The one at the other end of ``link`` has taken this replica for one of its own; until then it may be anybody.
+    var isLinkWelcomed = false
     /// Of all connections to a primary.
     var traffic = TrafficSum()
     var upstreamAddress: String?
