@@ -43,6 +43,8 @@ let package = Package(
         .executable(name: "walship", targets: ["walship"]),
         .executable(name: "walrecv", targets: ["walrecv"]),
         .executable(name: "walctl", targets: ["walctl"]),
+        // Preloaded into the programs by tests.
+        .library(name: "walfaults", type: .dynamic, targets: ["WALFaults"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
@@ -76,6 +78,8 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
 
         .target(
+            name: "WALFaults", path: "Tests/WALFaults", linkerSettings: [.linkedLibrary("dl")]),
+        .target(
             name: "WALTestKit", dependencies: ["WALFormat", "WALSystem"], path: "Tests/WALTestKit",
             swiftSettings: settings),
         .target(
@@ -94,6 +98,7 @@ let package = Package(
             name: "CommandTests",
             dependencies: [
                 "WALTestKit", "WALTreeKit", "WALNode", "WALSystem", "WALFormat", "walship", "walrecv", "walctl",
+                "WALFaults",
             ],
             exclude: ["Decoder"],
             swiftSettings: settings),

@@ -24,10 +24,10 @@ final class Node {
         child = try world.start(program, [folder] + arguments, wrapper: wrapper)
     }
 
-    /// Starts it, which does not run now.
-    func restart() throws {
+    /// Starts it, which does not run now; by another command for this once.
+    func restart(wrapper once: [String]? = nil) throws {
         #expect(!child.isRunning)
-        child = try world.start(program, [folder] + arguments, wrapper: wrapper)
+        child = try world.start(program, [folder] + arguments, wrapper: once ?? wrapper)
     }
 
     func crash() throws { try child.crash() }

@@ -47,7 +47,11 @@ final class Trio {
     func role(_ name: String) throws -> String { try self[name].status()?["role"] as? String ?? "" }
 
     func waitForRole(_ role: String, of name: String) throws {
-        try until("\(name) as \(role)") { try self.role(name) == role }
+        do {
+            try until("\(name) as \(role)") { try self.role(name) == role }
+        } catch {
+            throw Failed("\(error)\n" + nodes.keys.sorted().map { "\($0): \(self[$0].child.errors)" }.joined())
+        }
     }
 
     /// All that `leader` has in its tree is applied by the others that run.

@@ -113,6 +113,20 @@ final class World {
         try mountImage(name, megabytes: megabytes, ["mkfs.ext4", "-q", "-m", "0"] + options)
     }
 
+    /// What is in the caches of the mounted file system is never written, FS_IOC_SHUTDOWN without its journal.
+    func powerOff(_ folder: String) throws {
+        try must(
+            "python3", "-c",
+            "import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))",
+            folder)
+    }
+
+    /// As after a start of the machine; what was cached and not written is gone when the file system was shut down.
+    func remount(_ folder: String) throws {
+        try must("umount", folder)
+        try must("mount", "-o", "loop", folder + ".img", folder)
+    }
+
     /// A file system of its own on a loop device; `make` is the command that makes it on a file.
     func mountImage(_ name: String, megabytes: Int, _ make: [String]) throws -> String {
         let folder = try folder(name)

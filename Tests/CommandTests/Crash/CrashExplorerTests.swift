@@ -1,0 +1,271 @@
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+import WALTestKit
+
+/// A process ends before or after any call that changes something on disk, SQLite's included, and once more while it
+/// recovers from that. Both go on, come to equal trees, and what was acknowledged is there.
+///
+/// A few points of each scenario here; as many as one likes with `Tests/crash`.
+@Suite(.timeLimit(.minutes(1440))) struct CrashExplorerTests {
+    enum Victim: String, CaseIterable, Sendable { case primary, replica }
+
+    private static let random = Mutex(
+        { () -> SeededRandom in
+            let random = SeededRandom()
+            random.announce()
+            return random
+        }())
+    private static let variables = ProcessInfo.processInfo.environment
+    /// Ends of each process in each scenario.
+    private static let crashes = variables["WALSHIP_CRASHES"].flatMap { Int($0) } ?? 1
+    private static let only = variables["WALSHIP_CRASH_SCENARIO"]
+    /// Every name of a failpoint that was crashed at, and how often something was.
+    private static let seen = Mutex((names: Set<String>(), crashes: 0))
+
+    /// All that was written is there.
+    @Test(arguments: CrashScenario.all) func aKilledProcess(scenario: CrashScenario) throws {
+        try explore(scenario, .kill)
+    }
+
+    /// Only what was synced is there.
+    @Test(.enabled(if: World.isRoot, "needs root, to mount file systems"), arguments: CrashScenario.all)
+    func aPowerCut(scenario: CrashScenario) throws {
+        try explore(scenario, .power)
+    }
+
+    /// The proof that the one above would see a sync that is missing.
+    @Test(.enabled(if: World.isRoot, "needs root, to mount file systems"), arguments: [false, true])
+    func onlyWhatIsSyncedIsAcknowledged(isLie: Bool) throws {
+        try withPair(CrashScenario("small commit") { try Do.write($0 / "new", "new") }, onDisk: .replica) { pair in
+            try pair.world.must("mount", "-o", "remount,commit=600", pair.folder(of: .replica))
+            try pair.begin([.replica: Faults(root: pair.folder(of: .replica), lies: isLie).wrapper])
+            try #require(try pair.settle(watching: nil) == .equal)
+            let (acknowledged, there) = try pair.cutPowerOfReplica()
+            #expect(acknowledged > 1)
+            #expect((there >= acknowledged) == !isLie, "\(acknowledged) was acknowledged, \(there) is there")
+        }
+    }
+
+    private func explore(_ scenario: CrashScenario, _ action: Faults.Action) throws {
+        if let only = Self.only, only != scenario.name { return }
+        var random = Self.random.withLock { SeededRandom(seed: $0.next()) }
+        // What there is to be met.
+        let traces = try withPair(scenario) { pair in
+            try pair.begin([.primary: pair.traced(.primary), .replica: pair.traced(.replica)])
+            try #require(try pair.settle(watching: nil) == .equal)
+            return try Victim.allCases.map { ($0, try pair.trace(of: $0)) }
+        }
+        for (victim, trace) in traces {
+            try #require(trace.count > 20, "\(victim) passes \(trace.count) failpoints")
+            // Any of the names is as likely as any other, however often it is passed.
+            let places = Dictionary(grouping: trace.indices) { trace[$0] }
+            let names = places.keys.sorted()
+            for _ in 0..<Self.crashes {
+                let name = names[random.int(in: 0..<names.count)]
+                let at = places[name]!.randomElement(using: &random)! + 1
+                let again = random.once(in: 2) ? random.int(in: 1...trace.count) : nil
+                let place = "\(scenario.name): \(action) of the \(victim.rawValue) at \(at) of \(trace.count), \(name)"
+                let context = place + (again.map { ", and at \($0) when it is started again" } ?? "")
+                do {
+                    try withPair(scenario, onDisk: action == .power ? victim : nil) {
+                        try crash($0, victim, action, at: at, again: again, context, name)
+                    }
+                } catch {
+                    throw Failed("\(context): \(error)")
+                }
+            }
+        }
+    }
+
+    private static func count(_ crash: String) {
+        let (names, crashes) = seen.withLock { seen in
+            seen.names.insert(crash)
+            seen.crashes += 1
+            return (seen.names.count, seen.crashes)
+        }
+        if crashes % 50 == 0 { print("crash explorer: \(crashes) ends at \(names) failpoints") }
+    }
+
+    private func crash(
+        _ pair: CrashPair, _ victim: Victim, _ action: Faults.Action, at: Int, again: Int?, _ context: String,
+        _ name: String
+    ) throws {
+        try pair.begin([victim: pair.fault(victim, action, at: at)])
+        // The order of what two threads do differs, so it may have come to its end before.
+        if try pair.settle(watching: victim) == .crashed {
+            Self.count("\(action) \(victim.rawValue) \(name)")
+            try pair.restart(victim, again == nil ? [] : pair.fault(victim, action, at: again ?? 0))
+            if try pair.settle(watching: victim) == .crashed {
+                Self.count("\(action) \(victim.rawValue) again")
+                try pair.restart(victim, [])
+                try #require(try pair.settle(watching: nil) == .equal, "\(context)")
+            }
+        }
+        try pair.expectWhole(context)
+    }
+
+    private func withPair<Value>(
+        _ scenario: CrashScenario, onDisk victim: Victim? = nil, _ body: (CrashPair) throws -> Value
+    ) throws -> Value {
+        var result: Value?
+        try withWorld { world in result = try body(CrashPair(world, scenario, onDisk: victim)) }
+        return result!
+    }
+}
+
+/// A primary and its replica in a ``CrashScenario``.
+final class CrashPair {
+    typealias Victim = CrashExplorerTests.Victim
+
+    enum End { case crashed, equal }
+
+    let world: World
+    private let scenario: CrashScenario
+    private let onDisk: Victim?
+    private let port: Int
+    private let folders: [Victim: String]
+    private var nodes: [Victim: Node] = [:]
+    private var isChangeCut = false
+    /// The last position that a mark returned, and what the replica had acknowledged by then.
+    private var marked: String?
+    private var acknowledged = 0
+
+    /// `onDisk` has a file system of its own.
+    init(_ world: World, _ scenario: CrashScenario, onDisk: Victim? = nil) throws {
+        self.world = world
+        self.scenario = scenario
+        self.onDisk = onDisk
+        port = try freePort()
+        var folders: [Victim: String] = [:]
+        for who in Victim.allCases {
+            folders[who] =
+                who == onDisk
+                ? try world.mountExt4(who.rawValue, megabytes: 512) : try world.folder(who.rawValue)
+        }
+        self.folders = folders
+        try scenario.before(Bytes(folders[.primary]!))
+        guard !scenario.isFirstSync else { return }
+        let primary = try start(.primary, scenario.primaryArguments)
+        let replica = try start(.replica, scenario.replicaArguments)
+        try world.catchUp(primary, [replica])
+        for node in [replica, primary] { try node.stop() }
+    }
+
+    @discardableResult
+    private func start(_ who: Victim, _ more: [String], _ wrapper: [String] = []) throws -> Node {
+        let own =
+            who == .primary
+            ? ["--listen", "127.0.0.1:\(port)", "--name", "primary"]
+            : ["--from", "127.0.0.1:\(port)", "--name", "replica"]
+        let node = try Node(
+            world, who == .primary ? "walship" : "walrecv", folders[who]!, own + more, wrapper: wrapper)
+        nodes[who] = node
+        return node
+    }
+
+    func folder(of who: Victim) -> String { folders[who]! }
+
+    /// What the replica has acknowledged before, and what it has afterwards, with nobody to ask for more; -1 for nothing.
+    func cutPowerOfReplica() throws -> (acknowledged: Int, there: Int) {
+        let replica = nodes[.replica]!
+        try nodes[.primary]!.stop()
+        try world.powerOff(replica.folder)
+        try replica.crash()
+        try world.remount(replica.folder)
+        try replica.restart(wrapper: [])
+        let there = try? poll("the replica", seconds: 20) { try replica.status()?["durable_seq"] as? Int }
+        return (acknowledged, there ?? -1)
+    }
+
+    func fault(_ victim: Victim, _ action: Faults.Action, at: Int) -> [String] {
+        Faults(root: folders[victim]!, action: action, at: at).wrapper
+    }
+
+    func traced(_ victim: Victim) -> [String] {
+        Faults(root: folders[victim]!, trace: "\(world.path)/trace.\(victim.rawValue)").wrapper
+    }
+
+    func trace(of victim: Victim) throws -> [String] {
+        try text(ofFile: "\(world.path)/trace.\(victim.rawValue)").split(separator: "\n").map(String.init)
+    }
+
+    /// The scenario begins.
+    func begin(_ wrappers: [Victim: [String]]) throws {
+        try scenario.offline(Bytes(folders[.primary]!))
+        try scenario.replicaOffline(Bytes(folders[.replica]!))
+        try start(.primary, scenario.primaryArguments + scenario.laterArguments, wrappers[.primary] ?? [])
+        try start(.replica, scenario.replicaArguments, wrappers[.replica] ?? [])
+        if !scenario.isFirstSync {
+            // What happens is to be seen by its events, as long as somebody is there to see them.
+            try? until("the pair", seconds: 20) {
+                try nodes.values.contains { !$0.child.isRunning }
+                    || nodes[.primary]!.status()?.replica("replica")?["state"] as? String == "streaming"
+            }
+        }
+        do {
+            try scenario.change(Bytes(folders[.primary]!))
+        } catch {
+            // The power is off already. What of it is lost nobody has promised to keep; it is done when it is on again.
+            guard onDisk == .primary else { throw error }
+            isChangeCut = true
+        }
+    }
+
+    func restart(_ victim: Victim, _ wrapper: [String]) throws {
+        if victim == onDisk { try world.remount(folders[victim]!) }
+        // As far as it was not done before.
+        if isChangeCut { try? scenario.change(Bytes(folders[.primary]!)) }
+        isChangeCut = false
+        try nodes[victim]!.restart(wrapper: wrapper)
+    }
+
+    /// Until all that is in the primary's tree is on the replica, or the victim has ended.
+    func settle(watching victim: Victim?) throws -> End {
+        let child = victim.map { nodes[$0]!.child }
+        let primary = folders[.primary]!
+        let replica = folders[.replica]!
+        return try poll("the replica", seconds: 90) {
+            if let child, !child.isRunning {
+                guard child.exitStatus == -SIGKILL else {
+                    throw Failed("\(child.command): exit \(child.exitStatus ?? 0)\n\(child.errors)")
+                }
+                return .crashed
+            }
+            for node in nodes.values where !node.child.isRunning && node.child !== child {
+                throw Failed("\(node.child.command) has ended by itself:\n\(node.child.errors)")
+            }
+            let mark = try world.run("walctl", "mark", primary, "--timeout", "5s")
+            guard mark.status == 0 else { return nil }
+            marked = mark.output.trimmingCharacters(in: .newlines)
+            let wait = try world.run("walctl", "wait", replica, marked!, "--timeout", "1s")
+            if let seq = (try? nodes[.primary]!.status())?.replica("replica")?["durable_seq"] as? Int {
+                acknowledged = max(acknowledged, seq)
+            }
+            return wait.status == 0 ? .equal : nil
+        }
+    }
+
+    func expectWhole(_ context: String) throws {
+        let primary = nodes[.primary]!
+        let replica = nodes[.replica]!
+        // What was promised is on the history that both have now.
+        if let marked {
+            #expect(
+                try world.run("walctl", "wait", replica.folder, marked, "--timeout", "30s").status == 0, "\(context)")
+        }
+        let durable = try #require(try replica.status())["durable_seq"] as? Int ?? -1
+        #expect(durable >= acknowledged, "\(context): \(acknowledged) was acknowledged, \(durable) is there")
+        let verify = try world.run("walctl", "verify", "--deep", replica.folder, "--against", "127.0.0.1:\(port)")
+        #expect(verify.status == 0, "\(context): \(verify)")
+        #expect(try world.run("walctl", "verify", "--deep", primary.folder).status == 0, "\(context)")
+        var excluded: [String] = []
+        for (option, pattern) in zip(scenario.laterArguments, scenario.laterArguments.dropFirst())
+        where option == "--exclude" { excluded.append("--exclude=/" + pattern) }
+        let difference = try world.run(
+            "rsync",
+            ["-aHAXcni", "--delete", "--exclude=/.wal"] + excluded + [primary.folder + "/", replica.folder + "/"])
+        #expect(difference.status == 0 && difference.output.isEmpty, "\(context): \(difference)")
+    }
+}
