@@ -43,6 +43,22 @@ struct GroupClient: Sendable {
         }
     }
 
+    /// And at those that the nodes of this history name.
+    static func explore(
+        from addresses: [Address], history: String, seconds: Double = 3
+    ) async -> (seen: [Seen], missing: [Missing]) {
+        var (seen, missing) = await look(at: addresses, seconds: seconds)
+        var more: [Address] = []
+        for address in seen.filter({ $0.status.history == history }).flatMap(\.status.groupAddresses)
+        where !addresses.contains(address) && !more.contains(address) { more.append(address) }
+        if !more.isEmpty {
+            let (others, gone) = await look(at: more, seconds: seconds)
+            seen += others
+            missing += gone
+        }
+        return (seen.filter { $0.status.history == history }, missing)
+    }
+
     static func status(of address: Address, seconds: Double = 10) async throws -> NodeStatus {
         guard let status = try await ask(address, ControlRequest(.status), seconds: seconds).status else {
             throw NodeError(.failed, "\(address) has no status")
@@ -76,6 +92,16 @@ struct GroupClient: Sendable {
             }
             defer { group.cancelAll() }
             return try await group.next()!
+        }
+    }
+}
+
+extension NodeStatus {
+    /// All nodes of the group that this one knows to be reached somewhere.
+    var groupAddresses: [Address] {
+        guard let group else { return [] }
+        return (group.members.map(\.address) + [group.primary, group.formerPrimary]).compactMap { text in
+            text.flatMap { try? Address($0) }
         }
     }
 }

@@ -55,21 +55,12 @@ package struct Promotion {
         }
         var members = first.group?.members ?? []
         var addresses = [target] + candidates
-        let leading = [first.group?.primary, first.group?.formerPrimary]
-        for text in (members.map(\.address) + leading).compactMap({ $0 }) {
-            if let address = try? Address(text), !addresses.contains(address) { addresses.append(address) }
-        }
-        var (seen, missing) = await GroupClient.look(at: addresses)
+        for address in first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
+        var (seen, missing) = await GroupClient.explore(from: addresses, history: history)
+        seen = Self.unique(seen)
         // One that came while this node was away is known to others only.
-        let told = seen.filter { $0.status.history == history }.flatMap { $0.status.group?.members ?? [] }
-        for member in told where !members.contains(where: { $0.name == member.name }) { members.append(member) }
-        let more = told.compactMap(\.address).compactMap { try? Address($0) }.filter { !addresses.contains($0) }
-        if !more.isEmpty {
-            let (others, gone) = await GroupClient.look(at: Array(Set(more)))
-            seen += others
-            missing += gone
-        }
-        seen = Self.unique(seen).filter { $0.status.history == history }
+        for member in seen.flatMap({ $0.status.group?.members ?? [] })
+        where !members.contains(where: { $0.name == member.name }) { members.append(member) }
         let voters = seen.filter { $0.status.role == "replica" }
         let leaders = seen.filter { $0.status.role == "primary" }
         if let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),

@@ -27,9 +27,7 @@ struct Rejoin {
 
     func run() throws {
         let file = host.identity.value
-        guard let leader = file.leader.flatMap({ try? Address($0) }) else {
-            throw NodeError(.noPrimary, "no primary is known to rejoin")
-        }
+        let leader = try findLeader(file)
         let history = try file.historyID
         let catalog = try Catalog(path: host.folder.catalogPath, indexesBlocks: true)
         defer { try? catalog.close() }
@@ -87,6 +85,27 @@ struct Rejoin {
         mailbox.stop()
         try capture.run {}
         if progress.isCancelled.load(ordering: .relaxed) { throw CaptureError.stopped }
+    }
+
+    // MARK: The primary
+
+    /// The one that this node was told of may have been followed by another while this one was away; then the group knows.
+    private func findLeader(_ file: NodeFile) throws -> Address {
+        var addresses: [Address] = []
+        for text in [file.leader] + (file.members ?? []).map(\.address) {
+            if let address = text.flatMap({ try? Address($0) }), !addresses.contains(address) { addresses.append(address) }
+        }
+        guard !addresses.isEmpty else { throw NodeError(.noPrimary, "no primary is known to rejoin") }
+        let (asked, history) = (addresses, file.history ?? "")
+        let seen = try waitFor { await GroupClient.explore(from: asked, history: history).seen }
+        let primaries = seen.filter { $0.status.role == "primary" && $0.status.epoch >= file.promisedEpoch }
+        guard let leader = primaries.max(by: { $0.status.epoch < $1.status.epoch }) else {
+            throw NodeError(
+                .noPrimary,
+                "no primary of epoch \(file.promisedEpoch) or later of this history answers at "
+                    + asked.map(\.description).joined(separator: ", ") + " or at those that they name")
+        }
+        return leader.address
     }
 
     // MARK: The fork
