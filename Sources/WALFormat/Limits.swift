@@ -57,4 +57,6 @@ package enum Limits {
 
     /// A log file is closed at this size.
     package static let logFileBytes: UInt64 = 64 << 20
+    /// Each promotion takes one. The wire carries more, so that there is room above whatever is promised.
+    package static let maxEpoch: UInt64 = 1 << 48
 }

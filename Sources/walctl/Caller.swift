@@ -26,10 +26,13 @@ struct Caller {
         return deadline > now ? Double(deadline - now) / 1e9 : 0
     }
 
+    /// A node may wait for so long itself before it answers.
+    private var silence: Double { secondsLeft + 1 }
+
     typealias Body<Answer> = (ControlClient, _ seconds: Double) async throws -> Answer
 
     private func connect(_ target: String) async throws -> ControlClient {
-        guard case .node(let client) = try await Target.reach(target, state: state) else {
+        guard case .node(let client) = try await Target.reach(target, state: state, silence: silence) else {
             throw NodeError(.unreachable, "nothing runs for \(target)")
         }
         return client
@@ -79,14 +82,15 @@ struct Caller {
                 try checkHop(address, &hops)
                 if told != address { tell("redirected to \(address)") }
                 told = address
-                client = try await ControlClient(try Address(address))
+                client = try await ControlClient(try Address(address), silence: silence)
             }
         }
     }
 
+    /// Of several targets the primary of the highest epoch, as far as they answer.
     private func connectFirst() async throws -> ControlClient {
         var failure = NodeError(.usage, "no target given")
-        for target in targets {
+        for target in try await inOrder() {
             do { return try await connect(target) } catch { failure = NodeError(error) }
         }
         throw failure
@@ -132,7 +136,7 @@ struct Caller {
             try checkHop(address, &hops)
             tell("redirected to \(address)")
             do {
-                return try await with(try await ControlClient(try Address(address)), body)
+                return try await with(try await ControlClient(try Address(address), silence: silence), body)
             } catch let next as NodeError {
                 // Where the primary is dead, too, the refusal is the answer.
                 if next.code == .unreachable { throw NodeError(error.code, "\(error); \(next)") }
@@ -152,6 +156,7 @@ struct Caller {
             guard let mine = status else { return false }
             guard let theirs = other.status else { return true }
             if (mine.role == "primary") != (theirs.role == "primary") { return mine.role == "primary" }
+            if mine.role == "primary", mine.epoch != theirs.epoch { return mine.epoch > theirs.epoch }
             if mine.position.epoch != theirs.position.epoch { return mine.position.epoch > theirs.position.epoch }
             if mine.position.seq != theirs.position.seq { return mine.position.seq > theirs.position.seq }
             return mine.staleSeconds ?? .infinity < theirs.staleSeconds ?? .infinity
@@ -191,22 +196,11 @@ struct Caller {
     }
 
     private static func know(_ target: String, _ state: String?) async -> Known {
-        await withTaskGroup(of: Known?.self) { group in
-            group.addTask {
-                do {
-                    let response = try await Target.ask(target, state: state, ControlRequest(.status))
-                    return Known(target: target, status: response.status)
-                } catch {
-                    return Known(target: target, failure: "\(NodeError(error))")
-                }
-            }
-            group.addTask {
-                try? await Task.sleep(for: .seconds(statusSeconds))
-                return nil
-            }
-            let first = await group.next() ?? nil
-            group.cancelAll()
-            return first ?? Known(target: target)
+        do {
+            let response = try await Target.ask(target, state: state, ControlRequest(.status), silence: statusSeconds)
+            return Known(target: target, status: response.status)
+        } catch {
+            return Known(target: target, failure: "\(NodeError(error))")
         }
     }
 }

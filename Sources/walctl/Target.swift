@@ -25,15 +25,19 @@ enum Target {
     }
 
     /// The first target of the list that answers; files do only where `fromFiles`.
-    static func reach(_ list: String, state: String?, fromFiles: Bool = false) async throws -> Answerer {
+    static func reach(_ list: String, state: String?, fromFiles: Bool = false, silence: Double? = nil) async throws
+        -> Answerer
+    {
         var failure = NodeError(.usage, "no target given")
         for text in list.split(separator: ",") {
             do {
                 switch try Target(String(text)) {
-                case .node(let address): return .node(try await ControlClient(address))
+                case .node(let address): return .node(try await ControlClient(address, silence: silence))
                 case .tree(let path):
                     let folder = try TreeState.open(path, state: state)
-                    if let client = try? await ControlClient(stateFolder: folder) { return .node(client) }
+                    if let client = try? await ControlClient(stateFolder: folder, silence: silence) {
+                        return .node(client)
+                    }
                     if fromFiles { return .files(path: path, folder: folder) }
                     throw NodeError(.unreachable, "nothing runs for \(path); start walship or walrecv for it")
                 }
@@ -63,8 +67,10 @@ enum Target {
     }
 
     /// Asks the first node that answers one thing.
-    static func ask(_ list: String, state: String?, _ request: ControlRequest) async throws -> ControlResponse {
-        guard case .node(let client) = try await reach(list, state: state) else {
+    static func ask(
+        _ list: String, state: String?, _ request: ControlRequest, silence: Double? = nil
+    ) async throws -> ControlResponse {
+        guard case .node(let client) = try await reach(list, state: state, silence: silence) else {
             throw NodeError(.failed, "nothing runs for \(list)")
         }
         return try await client.askOnce(request)

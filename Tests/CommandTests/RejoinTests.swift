@@ -1,8 +1,50 @@
 import Foundation
 import Testing
+import WALTestKit
 
 /// What has gone apart is put together again on command, and nothing is lost of either side.
 @Suite(.timeLimit(.minutes(10))) struct RejoinTests {
+    /// Until it has been reconciled, what a deposed primary has is of another past: its numbers acknowledge nothing, and
+    /// nobody is served from it.
+    @Test func aForkCountsForNothing() throws {
+        try withWorld { world in
+            let ports = try (0..<2).map { _ in try freePort() }
+            let p = try Node(
+                world, "walship", try world.folder("p"), ["--listen", "127.0.0.1:\(ports[0])", "--name", "p"])
+            let a = try Node(
+                world, "walrecv", try world.folder("a"),
+                ["--from", "127.0.0.1:\(ports[0])", "--listen", "127.0.0.1:\(ports[1])", "--name", "a"])
+            try world.catchUp(p, [a])
+            _ = try world.put(p.folder, "base", "base", "--durable", "1")
+            try a.crash()
+            for number in 0..<10 { _ = try world.put(p.folder, "tail\(number)", "of p") }
+            try p.crash()
+            try a.restart()
+            try until("a answers") { try a.status() != nil }
+            try world.must("walctl", "promote", "127.0.0.1:\(ports[1])")
+            var random = SeededRandom(seed: 3)
+            try Data(random.bytes(8 << 20)).write(to: URL(fileURLWithPath: a.folder + "/big"))
+            _ = try world.mark(a)
+            try p.restart()
+            try until("p is fenced") { try p.status()?["role"] as? String == "fenced" }
+            let proxy = try world.proxy(to: ports[1])
+            proxy.cut(afterDown: 1_000_000)
+            try world.must("walctl", "rejoin", p.folder, "--to", proxy.address)
+            try proxy.waitForCut()
+            let write = try world.walctl(
+                ["put", a.folder, "one", "--durable", "1", "--timeout", "500ms"], input: Array("1".utf8))
+            #expect(write.status == 2, "\(write)")
+            let read = try world.run("walctl", "get", p.folder, "tail3", "--no-redirect", "--timeout", "500ms")
+            #expect(read.status == 2 && read.output.isEmpty == read.errors.contains("no whole tree"), "\(read)")
+            proxy.open()
+            _ = try world.put(a.folder, "two", "2", "--durable", "1", "--timeout", "60s")
+            try world.catchUp(a, [p])
+            #expect(try text(ofFile: p.folder + "/one") == "1")
+            #expect(!FileManager.default.fileExists(atPath: p.folder + "/tail3"))
+            for node in [p, a] { try node.stop() }
+        }
+    }
+
     /// Both sides of a partition are written to; nobody hears of the other.
     @Test func partitionThatHeals() throws {
         try withWorld { world in

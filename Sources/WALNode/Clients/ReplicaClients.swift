@@ -50,7 +50,8 @@ extension ReplicaNode: TreeService {
         }
         let deadline = Clock.monotonicNanoseconds() + UInt64(seconds * 1e9)
         guard snapshot.applied.seq > 0 else {
-            throw redirecting(.notMet, "\(nodeFile.node) holds no tree yet; its first sync is not finished")
+            throw redirecting(
+                .notMet, "\(nodeFile.node) holds no whole tree of this history yet; its sync is not finished")
         }
         if let after = look.after { try wait(for: after, seconds: seconds) }
         let limits = [look.maxStaleSeconds, settings.maxStaleSeconds].compactMap { $0 }

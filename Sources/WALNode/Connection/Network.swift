@@ -114,10 +114,12 @@ package final class Network: Sendable {
     }
 
     func dial(
-        _ address: Address, _ makeRole: @escaping @Sendable () -> any ConnectionRole
+        _ address: Address, seconds: Double? = nil, _ makeRole: @escaping @Sendable () -> any ConnectionRole
     ) async throws -> any Channel {
         do {
+            let limit = min(seconds ?? .infinity, Double(Limits.handshakeSeconds))
             return try await client(makeRole)
+                .connectTimeout(.milliseconds(Int64(limit * 1000)))
                 .channelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .connect(host: address.host, port: address.port).get()
         } catch let error as NIOConnectionError {

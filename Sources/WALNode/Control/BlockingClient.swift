@@ -8,7 +8,12 @@ final class BlockingClient {
     }
 
     func ask(_ request: ControlRequest) throws -> ControlResponse {
-        let client = try self.client ?? waitFor { [address] in try await ControlClient(address) }
+        let client =
+            try self.client
+            ?? waitFor { [address] in
+                // Of what a node knows by heart; and who waits for this is not to hold up the end of the process.
+                try await ControlClient(address, silence: 3)
+            }
         self.client = client
         return try waitFor { try await client.ask(request) }
     }

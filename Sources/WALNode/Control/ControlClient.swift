@@ -12,11 +12,14 @@ package final class ControlClient: Sendable {
     private let exchange: Exchange
 
     /// Connects to the node at `address`.
-    package init(_ address: Address) async throws {
+    ///
+    /// - Parameter silence: seconds after which a node that owes an answer and says nothing is given up, the connection and
+    ///   its hello among what it owes; nil waits for answers for ever.
+    package init(_ address: Address, silence: Double? = nil) async throws {
         exchange = Exchange()
         let exchange = exchange
         do {
-            channel = try await network.dial(address) { ClientRole(exchange) }
+            channel = try await network.dial(address, seconds: silence) { ClientRole(exchange, silence: silence) }
         } catch {
             await network.shutDown()
             throw error
@@ -24,13 +27,13 @@ package final class ControlClient: Sendable {
     }
 
     /// Connects to the node whose state folder this is; throws when none runs there.
-    package init(stateFolder: Directory) async throws {
+    package init(stateFolder: Directory, silence: Double? = nil) async throws {
         exchange = Exchange()
         let exchange = exchange
         do {
             channel = try await network.dial(
                 unixSocket: "/proc/self/fd/\(stateFolder.descriptor)/control.sock"
-            ) { ClientRole(exchange) }
+            ) { ClientRole(exchange, silence: silence) }
         } catch {
             await network.shutDown()
             throw error
@@ -118,6 +121,8 @@ private final class Exchange: Sendable {
         /// Asked before the node has said who it is.
         var early: [Message] = []
         var asked: [Asked] = []
+        /// When the answer that is due next began to be: its question, or the answer before it. Monotonic nanoseconds.
+        var dueSince: UInt64 = 0
         var failure: NodeError?
     }
 
@@ -128,6 +133,7 @@ private final class Exchange: Sendable {
         // Under the lock: answers have the order in which the questions went out.
         try state.withLock { state in
             if let failure = state.failure { throw failure }
+            if state.asked.isEmpty { state.dueSince = Clock.monotonicNanoseconds() }
             state.asked.append(asked)
             if let connection = state.connection {
                 connection.send(message, epoch: 0)
@@ -138,17 +144,31 @@ private final class Exchange: Sendable {
         return asked
     }
 
+    /// On the event loop, where a write that fails ends the connection before it returns: not under the lock. What is asked
+    /// meanwhile is early, too.
     func ready(_ connection: Connection) {
-        state.withLock { state in
-            state.connection = connection
-            for message in state.early { connection.send(message, epoch: 0) }
-            state.early.removeAll()
+        while true {
+            let next: Message? = state.withLock { state in
+                guard state.early.isEmpty else { return state.early.removeFirst() }
+                state.connection = connection
+                return nil
+            }
+            guard let next else { return }
+            connection.send(next, epoch: 0)
         }
     }
 
     func answered(_ message: Message) {
-        let first: Asked? = state.withLock { $0.asked.isEmpty ? nil : $0.asked.removeFirst() }
+        let first: Asked? = state.withLock { state in
+            state.dueSince = Clock.monotonicNanoseconds()
+            return state.asked.isEmpty ? nil : state.asked.removeFirst()
+        }
         first?.finish(.success(message))
+    }
+
+    /// Nanoseconds for which an answer is due.
+    var silence: UInt64 {
+        state.withLock { $0.asked.isEmpty ? 0 : Clock.monotonicNanoseconds().elapsed(since: $0.dueSince) }
     }
 
     func fail(_ error: NodeError) {
@@ -167,9 +187,11 @@ private final class ClientRole: ConnectionRole {
     private var connection: Connection?
     private var opened: UInt64 = 0
     private var isGreeted = false
+    private let silence: Double?
 
-    init(_ exchange: Exchange) {
+    init(_ exchange: Exchange, silence: Double?) {
         self.exchange = exchange
+        self.silence = silence
     }
 
     func opened(_ connection: Connection) {
@@ -191,8 +213,13 @@ private final class ClientRole: ConnectionRole {
     }
 
     func tick() {
-        guard !isGreeted, Clock.monotonicNanoseconds() - opened > SenderMachine.handshakeNanoseconds else { return }
-        connection?.close(reason: "no hello within \(Limits.handshakeSeconds) s")
+        if !isGreeted {
+            let limit = min(silence ?? .infinity, Double(Limits.handshakeSeconds))
+            guard Double(Clock.monotonicNanoseconds().elapsed(since: opened)) > limit * 1e9 else { return }
+            connection?.close(reason: "no hello within \(PrimaryNode.text(seconds: limit))")
+        } else if let silence, Double(exchange.silence) > silence * 1e9 {
+            connection?.close(reason: "no answer within \(PrimaryNode.text(seconds: silence))")
+        }
     }
 
     func closed(reason: String?) {

@@ -43,6 +43,10 @@ final class ControlRole: ConnectionRole {
         }
         do {
             let request = try ControlJSON.decode(ControlRequest.self, from: bytes)
+            // One that no frame and no segment can say must not be promised.
+            guard request.epoch ?? 0 <= Limits.maxEpoch else {
+                throw NodeError(.usage, "epoch \(request.epoch ?? 0) is beyond the limit of \(Limits.maxEpoch)")
+            }
             if request.verb.isOfSession {
                 let session = session ?? ClientSession(service: service, connection: connection)
                 self.session = session

@@ -72,7 +72,7 @@ struct GroupClient: Sendable {
     ) async throws -> ControlResponse {
         try await withThrowingTaskGroup(of: ControlResponse.self) { group in
             group.addTask {
-                let client = try await ControlClient(address)
+                let client = try await ControlClient(address, silence: seconds)
                 return try await withTaskCancellationHandler {
                     do {
                         let response = try await client.ask(request)
@@ -97,6 +97,9 @@ struct GroupClient: Sendable {
 }
 
 extension NodeStatus {
+    /// The highest epoch that the node has heard of.
+    var knownEpoch: UInt64 { max(epoch, group?.promisedEpoch ?? 0) }
+
     /// All nodes of the group that this one knows to be reached somewhere.
     var groupAddresses: [Address] {
         guard let group else { return [] }

@@ -53,13 +53,16 @@ package struct Promotion {
         guard let history = first.history else {
             throw NodeError(.failed, "\(first.node) belongs to no history yet; it has nothing to lead with")
         }
-        var members = first.group?.members ?? []
         var addresses = [target] + candidates
         for address in first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
         var (seen, missing) = await GroupClient.explore(from: addresses, history: history)
         seen = Self.unique(seen)
-        // One that came while this node was away is known to others only.
-        for member in seen.flatMap({ $0.status.group?.members ?? [] })
+        // One that came while this node was away is known to others only. What was heard in an epoch that is over may name
+        // who has led since as a replica.
+        let statuses = [first] + seen.map(\.status)
+        let newest = statuses.map(\.epoch).max()
+        var members: [NodeStatus.Group.Member] = []
+        for member in statuses.filter({ $0.epoch == newest }).flatMap({ $0.group?.members ?? [] })
         where !members.contains(where: { $0.name == member.name }) { members.append(member) }
         let voters = seen.filter { $0.status.role == "replica" }
         let leaders = seen.filter { $0.status.role == "primary" }
@@ -175,12 +178,18 @@ package struct Promotion {
     private func finish(_ first: NodeStatus) async throws -> Outcome {
         say("\(first.node) is the primary of epoch \(first.epoch) already")
         var addresses: [Address] = []
-        for text in (first.group?.members ?? []).compactMap(\.address) + candidates.map(\.description) {
-            if let address = try? Address(text), address != target, !addresses.contains(address) {
-                addresses.append(address)
-            }
+        for address in first.groupAddresses + candidates where address != target && !addresses.contains(address) {
+            addresses.append(address)
         }
-        let (seen, missing) = await GroupClient.look(at: addresses)
+        let (seen, missing) = await GroupClient.explore(from: addresses, history: first.history ?? "")
+        if let later = seen.max(by: { $0.status.knownEpoch < $1.status.knownEpoch }),
+            later.status.knownEpoch > first.epoch
+        {
+            throw NodeError(
+                .failed,
+                "\(first.node) is deposed: \(later.status.node) has promised epoch \(later.status.knownEpoch)"
+                    + (later.status.group?.primary.map { ", and the primary is \($0)" } ?? ""))
+        }
         var outcome = try await tell(first, at: target, others: Self.unique(seen))
         outcome.missing += missing.map { "\($0.address): \($0.why)" }
         return outcome
@@ -237,11 +246,11 @@ package struct Promotion {
     }
 
     private static func isWhole(_ status: NodeStatus) -> Bool {
-        status.state == "streaming" || status.state == "connecting" || status.state == "stalled"
+        ["streaming", "connecting", "stalled"].contains(status.state) && status.appliedSeq ?? 0 > 0
     }
 
     private static func isBehind(_ a: GroupClient.Seen, _ b: GroupClient.Seen) -> Bool {
-        (a.status.durableSeq ?? 0) < (b.status.durableSeq ?? 0)
+        (a.status.position.epoch, a.status.durableSeq ?? 0) < (b.status.position.epoch, b.status.durableSeq ?? 0)
     }
 
     /// The later epoch is the newer past, however long the other is.

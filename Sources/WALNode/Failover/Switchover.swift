@@ -26,6 +26,9 @@ package struct Switchover {
         guard old.history == new.history, old.history != nil else {
             throw NodeError(.diverged, "\(old.node) and \(new.node) do not belong to one history")
         }
+        guard old.node != new.node else {
+            throw NodeError(.usage, "\(from) and \(to) are one node, \(old.node)")
+        }
         if old.role == "primary", new.role == "primary", old.epoch > new.epoch {
             throw NodeError(.failed, "\(new.node) at \(to) is a deposed primary; walctl rejoin it first")
         }

@@ -406,10 +406,16 @@ package final class ReplicaNode: NodeRole, LogSource {
     func refused(_ refusal: Refusal) -> String {
         let isAnotherHistory = refusal.code == .diverged || refusal.code == .unknownHistory
         let text =
-            isAnotherHistory
-            ? "\(refusal.text); name the right primary, or, to discard what is here, remove \(folder.path) while nothing "
-                + "runs and start with --adopt"
-            : refusal.text
+            switch refusal.code {
+            // A fork of the same history: what only this one has may have been acknowledged.
+            case .diverged:
+                "\(refusal.text); walctl rejoin \(host.rootPath) sets aside what only this one has and makes it a replica "
+                    + "of that primary"
+            case .unknownHistory:
+                "\(refusal.text); name the right primary, or, to discard what is here, remove \(folder.path) while "
+                    + "nothing runs and start with --adopt"
+            default: refusal.text
+            }
         let isFirst = state.update { state in
             state.problem = text
             // That the other is fenced says nothing of this one.
@@ -417,8 +423,10 @@ package final class ReplicaNode: NodeRole, LogSource {
             return !state.wasWelcomed
         }
         // Nobody waits by a script, either, for something that will not come.
-        // A replica that has no history yet has nothing that could be another's.
-        if isAnotherHistory, settings.until != nil || (isFirst && !settings.from.isEmpty && nodeFile.history != nil) {
+        // A replica that has no history yet has nothing that could be another's. One that has diverged stays: whoever makes
+        // it rejoin asks it.
+        let isStranger = refusal.code == .unknownHistory && isFirst && !settings.from.isEmpty && nodeFile.history != nil
+        if isAnotherHistory, settings.until != nil || isStranger {
             finished.finish(.failure(NodeError(.diverged, text)))
         }
         return text

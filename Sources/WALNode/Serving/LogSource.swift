@@ -46,11 +46,17 @@ extension LogSource {
             position: logView.durableEnd, address: host.address?.description ?? "")
     }
 
-    /// Throws where the position is of another past than this log has there; what the log does not reach is not known.
+    /// Throws where the position is of another past than this log has there, or of an epoch that has ended before it; what
+    /// the log does not reach otherwise is not known.
     func requireHistory(_ wanted: PositionText, _ text: String) throws {
-        guard let chain = wanted.chain, let own = try logView.position(at: wanted.seq), own.chain != chain else {
-            return
+        let end = logView.durableEnd
+        if wanted.seq > end.seq, wanted.epoch < end.epoch {
+            throw NodeError(
+                .diverged, "\(text) is not on this history: epoch \(wanted.epoch) ended before, and it is at \(end)")
         }
+        guard wanted.seq > 0, let own = try logView.position(at: wanted.seq),
+            own.epoch > wanted.epoch || own.chain != wanted.chain ?? own.chain
+        else { return }
         throw NodeError(.diverged, "\(text) is not on this history, which has \(own) there")
     }
 

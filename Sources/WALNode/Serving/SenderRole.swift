@@ -24,6 +24,8 @@ final class SenderRole: PeerRole {
     private var bulk: BulkSender?
     /// The last segment that the replica has.
     private var received: UInt64 = 0
+    /// The position with which it came lies on the log.
+    private var isOnHistory = false
     /// Clock of the last acknowledgement, for heartbeats to give back.
     private var echo: Int64 = 0
     private var logger: Logger
@@ -76,6 +78,7 @@ final class SenderRole: PeerRole {
             node.signal.advance()
             logger[metadataKey: "replica"] = "\(hello.node)"
             received = hello.position.seq
+            if case .held = node.standing(of: hello.position) { isOnHistory = true }
         }
         if case .refuse(let refusal) = message {
             refused(refusal)
@@ -155,11 +158,14 @@ final class SenderRole: PeerRole {
         if ack.wantsHeartbeat { connection?.send(.heartbeat(node.heartbeat(echo: echo)), epoch: node.epoch) }
         bulk?.inFlight(machine.inFlightBytes)
         let isStreaming = machine.isStreaming
+        // What a replica has that is not known to be on this history counts for nothing, whatever its number.
+        let counts = isStreaming || isOnHistory
+        let end = node.logView.durableEnd.seq
         update { entry in
             entry.received = ack.received
             // A slot never moves back, but for a replica that began anew.
-            entry.durable = ack.durable
-            entry.applied = ack.applied
+            entry.durable = counts ? min(ack.durable, end) : 0
+            entry.applied = counts ? min(ack.applied, end) : 0
             entry.disk = ReplicaRegistry.Disk(ack)
             entry.state = ack.isSyncing || !isStreaming ? "syncing" : "streaming"
         }

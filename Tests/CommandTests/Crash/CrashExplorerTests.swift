@@ -195,6 +195,8 @@ final class CrashPair {
     func begin(_ wrappers: [Victim: [String]]) throws {
         try scenario.offline(Bytes(folders[.primary]!))
         try scenario.replicaOffline(Bytes(folders[.replica]!))
+        // What was before is on the disk since long.
+        if let onDisk { try world.must("sync", "--file-system", folders[onDisk]!) }
         try start(.primary, scenario.primaryArguments + scenario.laterArguments, wrappers[.primary] ?? [])
         try start(.replica, scenario.replicaArguments, wrappers[.replica] ?? [])
         if !scenario.isFirstSync {
@@ -226,24 +228,31 @@ final class CrashPair {
         let child = victim.map { nodes[$0]!.child }
         let primary = folders[.primary]!
         let replica = folders[.replica]!
-        return try poll("the replica", seconds: 90) {
-            if let child, !child.isRunning {
-                guard child.exitStatus == -SIGKILL else {
-                    throw Failed("\(child.command): exit \(child.exitStatus ?? 0)\n\(child.errors)")
+        var last = ""
+        do {
+            return try poll("the replica", seconds: 90) {
+                if let child, !child.isRunning {
+                    guard child.exitStatus == -SIGKILL else {
+                        throw Failed("\(child.command): exit \(child.exitStatus ?? 0)\n\(child.errors)")
+                    }
+                    return .crashed
                 }
-                return .crashed
+                for node in nodes.values where !node.child.isRunning && node.child !== child {
+                    throw Failed("\(node.child.command) has ended by itself:\n\(node.child.errors)")
+                }
+                let mark = try world.run("walctl", "mark", primary, "--timeout", "5s")
+                last = "\(mark)"
+                guard mark.status == 0 else { return nil }
+                marked = mark.output.trimmingCharacters(in: .newlines)
+                let wait = try world.run("walctl", "wait", replica, marked!, "--timeout", "1s")
+                last = "\(wait)"
+                if let seq = (try? nodes[.primary]!.status())?.replica("replica")?["durable_seq"] as? Int {
+                    acknowledged = max(acknowledged, seq)
+                }
+                return wait.status == 0 ? .equal : nil
             }
-            for node in nodes.values where !node.child.isRunning && node.child !== child {
-                throw Failed("\(node.child.command) has ended by itself:\n\(node.child.errors)")
-            }
-            let mark = try world.run("walctl", "mark", primary, "--timeout", "5s")
-            guard mark.status == 0 else { return nil }
-            marked = mark.output.trimmingCharacters(in: .newlines)
-            let wait = try world.run("walctl", "wait", replica, marked!, "--timeout", "1s")
-            if let seq = (try? nodes[.primary]!.status())?.replica("replica")?["durable_seq"] as? Int {
-                acknowledged = max(acknowledged, seq)
-            }
-            return wait.status == 0 ? .equal : nil
+        } catch {
+            throw Failed("\(error): \(last)" + nodes.values.map { "\($0.folder):\n\($0.child.errors)" }.joined())
         }
     }
 

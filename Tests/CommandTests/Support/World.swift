@@ -137,6 +137,7 @@ final class World {
         try must("mount", "-o", "loop", image, folder)
         mounts.append(folder)
         if rmdir(folder + "/lost+found") != 0, errno != ENOENT { throw Failed("lost+found: \(errno)") }
+        try must("sync", "--file-system", folder)
         return folder
     }
 }
