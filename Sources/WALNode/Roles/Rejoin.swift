@@ -95,7 +95,9 @@ struct Rejoin {
     private func findLeader(_ file: NodeFile) throws -> Address {
         var addresses: [Address] = []
         for text in [file.leader] + (file.members ?? []).map(\.address) {
-            if let address = text.flatMap({ try? Address($0) }), !addresses.contains(address) { addresses.append(address) }
+            if let address = text.flatMap({ try? Address($0) }), !addresses.contains(address) {
+                addresses.append(address)
+            }
         }
         guard !addresses.isEmpty else { throw NodeError(.noPrimary, "no primary is known to rejoin") }
         let (asked, history) = (addresses, file.history ?? "")
