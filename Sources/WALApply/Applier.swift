@@ -63,9 +63,14 @@ package final class Applier {
         try tidy(keeping: [])
     }
 
+    /// Publishes what an error has kept from it since the last batch was committed.
+    package func goOn() throws {
+        if isUnfinished { try recover() }
+    }
+
     /// Before an end in good order: after it, what somebody does to the tree until the next start is seen as what it is.
     package func finish() throws {
-        if isUnfinished { try recover() }
+        try goOn()
         guard try !catalog.read({ try $0.journal() }).isEmpty else { return }
         try forgetJournal()
         try tidy(keeping: [])
@@ -159,7 +164,7 @@ package final class Applier {
         blocks: (any BlockSource)?, bodies: (CatalogTransaction) throws -> [[UInt8]],
         staged: (inout Fold) throws -> Void = { _ in }, _ body: (inout Fold, Stager) throws -> Void
     ) throws {
-        if isUnfinished { try recover() }
+        try goOn()
         var journal = Journal()
         var drifted: Set<ObjectID> = []
         var patches: [Name] = []

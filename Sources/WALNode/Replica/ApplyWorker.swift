@@ -163,6 +163,8 @@ final class ApplyWorker {
     }
 
     private func applyBatch() throws {
+        // Of the last batch only this may be left: the catalog is at the log's end then, and no segment comes for it.
+        try applier.goOn()
         let state = try catalog.state()
         var cursor = try log.cursor(after: state.position.seq)
         var sets: [ChangeSet] = []
@@ -178,7 +180,7 @@ final class ApplyWorker {
             rawBytes += location.header.rawBytes
             sets.append(try ChangeSet(try location.read()))
         }
-        guard !sets.isEmpty else { return }
+        guard !sets.isEmpty else { return try settle() }
         let blocks: (any BlockSource)? =
             if let link = node.link {
                 LinkBlocks(link: link, isUnasked: false) { [node] in node.consume($0) }

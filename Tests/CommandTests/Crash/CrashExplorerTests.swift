@@ -35,6 +35,41 @@ import WALTestKit
         try explore(scenario, .power)
     }
 
+    /// A call fails, or does half of its work: the process goes on, or ends with an error and goes on when it is started
+    /// again.
+    @Test(arguments: CrashScenario.all) func anErrorOfACall(scenario: CrashScenario) throws {
+        try explore(scenario) { victim, trace, random in
+            let (action, times) = [
+                (Faults.Action.io, 1), (.io, 3), (.interrupted, 3), (.tooManyFiles, 3), (.noSpace, 20), (.quota, 20),
+                (.short, 0),
+            ].randomElement(using: &random)!
+            let name = Set(trace.filter { $0.hasSuffix("before") }).sorted().randomElement(using: &random)!
+            let at = trace.indices.filter { trace[$0] == name }.randomElement(using: &random)! + 1
+            let context =
+                "\(scenario.name): \(times) \(action) of the \(victim.rawValue) from \(at) of \(trace.count), \(name)"
+            return Story(context: context, onDisk: nil) { pair in
+                try pair.begin([victim: pair.fault(victim, action, at: at, times: times)])
+                if try pair.settle(watching: victim, mayFail: true) == .crashed {
+                    #expect(action != .short, "\(context)")
+                    try pair.restart(victim, [])
+                    try #require(try pair.settle(watching: nil) == .equal, "\(context)")
+                }
+                try pair.expectWhole(context)
+            }
+        }
+    }
+
+    /// What was committed and could not be shown is shown as soon as it can be, also when nothing more comes.
+    @Test func whatCouldNotBePublishedIsTriedAgain() throws {
+        try withPair(CrashScenario("a mode") { try Do.setMode($0 / "a/1", 0o600) }) { pair in
+            let fault = Faults(
+                root: pair.folder(of: .replica), action: .noSpace, at: 1, times: 3, calls: ["chmod"], place: "tree")
+            try pair.begin([.replica: fault.wrapper])
+            try #require(try pair.settle(watching: nil) == .equal)
+            try pair.expectWhole("a mode")
+        }
+    }
+
     /// The proof that the one above would see a sync that is missing.
     @Test(.enabled(if: World.isRoot, "needs root, to mount file systems"), arguments: [false, true])
     func onlyWhatIsSyncedIsAcknowledged(isLie: Bool) throws {
@@ -49,6 +84,29 @@ import WALTestKit
     }
 
     private func explore(_ scenario: CrashScenario, _ action: Faults.Action) throws {
+        try explore(scenario) { victim, trace, random in
+            // Any of the names is as likely as any other, however often it is passed.
+            let name = Set(trace).sorted().randomElement(using: &random)!
+            let at = trace.indices.filter { trace[$0] == name }.randomElement(using: &random)! + 1
+            let again = random.once(in: 2) ? random.int(in: 1...trace.count) : nil
+            let place = "\(scenario.name): \(action) of the \(victim.rawValue) at \(at) of \(trace.count), \(name)"
+            let context = place + (again.map { ", and at \($0) when it is started again" } ?? "")
+            return Story(context: context, onDisk: action == .power ? victim : nil) { pair in
+                try crash(pair, victim, action, at: at, again: again, context, name)
+            }
+        }
+    }
+
+    /// One thing that happens to a pair, with what tells of it in an error, and who has a file system of its own.
+    private struct Story {
+        let context: String
+        let onDisk: Victim?
+        let body: (CrashPair) throws -> Void
+    }
+
+    private func explore(
+        _ scenario: CrashScenario, _ draw: (Victim, [String], inout SeededRandom) -> Story
+    ) throws {
         if let only = Self.only, only != scenario.name { return }
         var random = Self.random.withLock { SeededRandom(seed: $0.next()) }
         // What there is to be met.
@@ -59,21 +117,12 @@ import WALTestKit
         }
         for (victim, trace) in traces {
             try #require(trace.count > 20, "\(victim) passes \(trace.count) failpoints")
-            // Any of the names is as likely as any other, however often it is passed.
-            let places = Dictionary(grouping: trace.indices) { trace[$0] }
-            let names = places.keys.sorted()
             for _ in 0..<Self.crashes {
-                let name = names[random.int(in: 0..<names.count)]
-                let at = places[name]!.randomElement(using: &random)! + 1
-                let again = random.once(in: 2) ? random.int(in: 1...trace.count) : nil
-                let place = "\(scenario.name): \(action) of the \(victim.rawValue) at \(at) of \(trace.count), \(name)"
-                let context = place + (again.map { ", and at \($0) when it is started again" } ?? "")
+                let story = draw(victim, trace, &random)
                 do {
-                    try withPair(scenario, onDisk: action == .power ? victim : nil) {
-                        try crash($0, victim, action, at: at, again: again, context, name)
-                    }
+                    try withPair(scenario, onDisk: story.onDisk, story.body)
                 } catch {
-                    throw Failed("\(context): \(error)")
+                    throw Failed("\(story.context): \(error)")
                 }
             }
         }
@@ -179,8 +228,8 @@ final class CrashPair {
         return (acknowledged, there ?? -1)
     }
 
-    func fault(_ victim: Victim, _ action: Faults.Action, at: Int) -> [String] {
-        Faults(root: folders[victim]!, action: action, at: at).wrapper
+    func fault(_ victim: Victim, _ action: Faults.Action, at: Int, times: Int = 1) -> [String] {
+        Faults(root: folders[victim]!, action: action, at: at, times: times).wrapper
     }
 
     func traced(_ victim: Victim) -> [String] {
@@ -224,7 +273,8 @@ final class CrashPair {
     }
 
     /// Until all that is in the primary's tree is on the replica, or the victim has ended.
-    func settle(watching victim: Victim?) throws -> End {
+    /// By a signal, or, where it `mayFail`, with an error.
+    func settle(watching victim: Victim?, mayFail: Bool = false) throws -> End {
         let child = victim.map { nodes[$0]!.child }
         let primary = folders[.primary]!
         let replica = folders[.replica]!
@@ -232,7 +282,9 @@ final class CrashPair {
         do {
             return try poll("the replica", seconds: 90) {
                 if let child, !child.isRunning {
-                    guard child.exitStatus == -SIGKILL else {
+                    // 5 says that the disk is full.
+                    let hasFailed = mayFail && [1, 5].contains(child.exitStatus) && !child.errors.isEmpty
+                    guard child.exitStatus == -SIGKILL || hasFailed else {
                         throw Failed("\(child.command): exit \(child.exitStatus ?? 0)\n\(child.errors)")
                     }
                     return .crashed
