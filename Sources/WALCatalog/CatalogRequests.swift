@@ -28,6 +28,13 @@ extension CatalogTransaction {
         prune.bind(1, Self.maxRequests)
         try prune.run()
     }
+
+    /// What was written after `seq` is not on this history any more, so none of those requests was done.
+    package func forgetRequests(after seq: UInt64) throws {
+        let statement = try self.statement("DELETE FROM requests WHERE seq > ?")
+        statement.bind(1, seq)
+        try statement.run()
+    }
 }
 
 extension CatalogTransaction {

@@ -91,6 +91,18 @@ import WALSystem
         }
     }
 
+    /// Neither has the lead to give.
+    @Test func onlyThePrimaryHandsOver() throws {
+        try withTrio { trio in
+            let refused = try trio.world.run("walctl", "switchover", trio.address("b"), trio.address("c"))
+            #expect(refused.status == 1 && refused.errors.contains("the primary is \(trio.address("a"))"), "\(refused)")
+            let asked = try trio.world.run(
+                "walctl", "promote", trio.address("a"), "--candidates", trio.address("b"))
+            #expect(asked.status == 1 && asked.errors.contains("switchover"), "\(asked)")
+            #expect(try trio.role("a") == "primary")
+        }
+    }
+
     /// It comes back while the promotion is under way, again and again.
     @Test func oldPrimaryComesBackDuringThePromotion() throws {
         try withTrio { trio in

@@ -18,6 +18,8 @@ import WALTestKit
             _ = try world.put(p.folder, "base", "base", "--durable", "1")
             try a.crash()
             for number in 0..<10 { _ = try world.put(p.folder, "tail\(number)", "of p") }
+            let request = String(repeating: "0123456789abcdef", count: 2)
+            _ = try world.put(p.folder, "asked", "of p", "--request", request)
             try p.crash()
             try a.restart()
             try until("a answers") { try a.status() != nil }
@@ -43,6 +45,10 @@ import WALTestKit
             try world.catchUp(a, [p])
             #expect(try text(ofFile: p.folder + "/one") == "1")
             #expect(!FileManager.default.fileExists(atPath: p.folder + "/tail3"))
+            // A request whose write was lost is done when it is asked for again.
+            try world.must("walctl", "switchover", "127.0.0.1:\(ports[1])", "127.0.0.1:\(ports[0])")
+            _ = try world.put(p.folder, "asked", "again", "--request", request, "--timeout", "60s")
+            #expect(try text(ofFile: p.folder + "/asked") == "again")
             for node in [p, a] { try node.stop() }
         }
     }

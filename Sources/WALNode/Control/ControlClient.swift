@@ -10,6 +10,7 @@ package final class ControlClient: Sendable {
     private let network = Network()
     private let channel: any Channel
     private let exchange: Exchange
+    private let isClosed = Atomic<Bool>(false)
 
     /// Connects to the node at `address`.
     ///
@@ -58,7 +59,9 @@ package final class ControlClient: Sendable {
         try await withCheckedThrowingContinuation { asked.wait($0) }
     }
 
+    /// The first call closes; others return at once: a loop that is shut down answers nobody any more.
     package func close() async {
+        guard !isClosed.exchange(true, ordering: .relaxed) else { return }
         try? await channel.close()
         await network.shutDown()
     }

@@ -29,8 +29,9 @@ package struct Promotion {
     package var target: Address
     package var candidates: [Address] = []
     package var isForced = false
-    /// The target has all that the primary had, which gives the lead away: nobody else has to promise anything.
-    var isPlanned = false
+    /// The primary gives the lead away at this position, which the target has.
+    var drained: String?
+    private var isPlanned: Bool { drained != nil }
     package var timeoutSeconds: Double = 60
     /// For a person who watches.
     package var say: @Sendable (String) -> Void = { _ in }
@@ -49,7 +50,15 @@ package struct Promotion {
 
     package func run() async throws -> Outcome {
         let first = try await GroupClient.status(of: target)
-        if first.role == "primary" { return try await finish(first) }
+        if first.role == "primary" {
+            guard candidates.isEmpty || candidates.contains(target) else {
+                throw NodeError(
+                    .failed,
+                    "\(first.node) leads and can be asked; walctl switchover \(target) to one of the candidates loses "
+                        + "nothing")
+            }
+            return try await finish(first)
+        }
         guard let history = first.history else {
             throw NodeError(.failed, "\(first.node) belongs to no history yet; it has nothing to lead with")
         }
@@ -83,10 +92,13 @@ package struct Promotion {
         let names = Set(members.map(\.name)).union(voters.map(\.status.node))
         let count = names.count
         let acknowledged = max(1, Int(first.group?.syncReplicas ?? 0))
-        let needed = max(count - min(acknowledged, count) + 1, count / 2 + 1)
+        let safe = max(count - min(acknowledged, count) + 1, count / 2 + 1)
+        // What was acknowledged is safe where the primary gives the lead away. But no other promotion may be under way:
+        // one of those who promise must be among those whom that one needs.
+        let needed = isPlanned ? count - safe + 1 : safe
         var warnings: [String] = []
         let able = voters.filter { Self.isWhole($0.status) }
-        if able.count < needed, !isPlanned {
+        if able.count < needed {
             let lacking = names.subtracting(able.map(\.status.node)).sorted().map { name in
                 let address = members.first { $0.name == name }?.address
                 let why =
@@ -109,7 +121,9 @@ package struct Promotion {
         for leader in leaders {
             say("fencing \(leader.status.node) at \(leader.address)")
             do {
-                _ = try await GroupClient.ask(leader.address, Self.request(.fence, epoch, history), seconds: 10)
+                var fence = Self.request(.fence, epoch, history)
+                fence.position = drained
+                _ = try await GroupClient.ask(leader.address, fence, seconds: 10)
             } catch {
                 guard !isPlanned else { throw error }
                 warnings.append("\(leader.status.node) is not fenced: \(error)")
@@ -128,7 +142,7 @@ package struct Promotion {
             }
         }
         let whole = promised.filter(\.isWhole)
-        guard whole.count >= needed || isForced || isPlanned else {
+        guard whole.count >= needed || isForced else {
             throw NodeError(
                 .notMet,
                 "\(whole.count) of \(count) replicas have promised epoch \(epoch) and \(needed) must; run it again, or give "

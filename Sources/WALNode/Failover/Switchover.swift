@@ -32,10 +32,16 @@ package struct Switchover {
         if old.role == "primary", new.role == "primary", old.epoch > new.epoch {
             throw NodeError(.failed, "\(new.node) at \(to) is a deposed primary; walctl rejoin it first")
         }
+        // Where an earlier attempt has come to its fence, or further, this one goes on from there.
+        guard old.role != "replica" || new.role == "primary" else {
+            throw NodeError(
+                .failed,
+                "\(old.node) at \(from) is a replica, so it has nothing to hand over"
+                    + (old.group?.primary.map { "; the primary is \($0)" } ?? ""))
+        }
         var promotion = Promotion(target: to)
         if old.role == "primary", new.role != "primary" {
-            try await drain(old, new)
-            promotion.isPlanned = true
+            promotion.drained = try await drain(old, new)
         }
         promotion.timeoutSeconds = timeoutSeconds
         promotion.say = say
@@ -44,7 +50,8 @@ package struct Switchover {
         return outcome
     }
 
-    private func drain(_ old: NodeStatus, _ new: NodeStatus) async throws {
+    /// Returns where the old primary stands, and the new one.
+    private func drain(_ old: NodeStatus, _ new: NodeStatus) async throws -> String {
         guard new.role == "replica" else {
             throw NodeError(.failed, "\(new.node) at \(to) is \(new.role), not a replica")
         }
@@ -63,6 +70,7 @@ package struct Switchover {
                 "\(new.node) is at \(reached.position.text) with tree digest \(reached.treeDigest), \(old.node) at "
                     + "\(end.text) with \(drained.treeDigest ?? ""): nothing was changed")
         }
+        return end.text
     }
 
     /// The old primary is fenced by the promotion; it may take a moment to say so.

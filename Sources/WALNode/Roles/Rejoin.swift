@@ -51,6 +51,7 @@ struct Rejoin {
             try catalog.write(durably: true) { transaction in
                 try transaction.forgetPending()
                 try transaction.makeLocal(above: lastShared)
+                try transaction.forgetRequests(after: fork.seq)
                 // Nothing of this tree is a position of the history any more: it is neither served nor acknowledged.
                 if isForked { transaction.state.whole = .start }
                 transaction.state.mustReconcile = true

@@ -373,6 +373,16 @@ extension TreeNode: ControlService {
                     .notMet,
                     "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
             }
+            // Where the lead is handed over, nothing may have been written since.
+            if let position = request.position, let primary {
+                let end = primary.logView.durableEnd
+                guard primary.isDrained.load(ordering: .relaxed), end.description == position else {
+                    throw NodeError(
+                        .notMet,
+                        "\(file.node) went on by itself, to \(end.short), because nobody took over in time; nothing was "
+                            + "changed, run it again")
+                }
+            }
             try await fence(epoch: epoch, leader: request.address)
         case .rejoin: try await rejoin(leader: request.address)
         default: break
