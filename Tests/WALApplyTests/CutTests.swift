@@ -11,8 +11,6 @@ import WALTreeKit
 /// A file that was cut short ends in a block that the primary does not send, for the replica holds it as the first bytes
 /// of a longer one.
 @Suite(.timeLimit(.minutes(5))) struct CutTests {
-    struct Crash: Error {}
-
     private let primary: PrimaryTree
     private let replica: ReplicaTree
     private let blocks: PrimaryBlocks
@@ -107,38 +105,10 @@ import WALTreeKit
     /// be asked.
     @Test(arguments: [5_000_000, 2_000_000]) func crashAtEveryStep(size: Int) throws {
         try cut(to: size)
-        func makeReplica() throws -> ReplicaTree {
-            let other = try ReplicaTree(of: primary)
-            try other.apply(Array(primary.sink.segments.dropFirst().dropLast()))
-            return other
-        }
-        var steps = 0
-        let whole = try makeReplica()
-        whole.applier.fault = { steps += 1 }
-        try whole.follow(primary)
-        #expect(steps > 3)
-        for step in 1...steps {
-            let other = try makeReplica()
-            // It crashes once more where it recovers.
-            for _ in 0..<2 {
-                var left = step
-                other.applier.fault = {
-                    left -= 1
-                    if left == 0 { throw Crash() }
-                }
-                do {
-                    try other.applier.recover()
-                    try other.follow(primary)
-                } catch is Crash {}
-                try other.restart()
-            }
-            try other.applier.recover()
-            try other.follow(primary)
-            let differences = try TreeSnapshot(primary.path).differences(from: TreeSnapshot(other.path))
-            #expect(differences == [], "step \(step)")
-            #expect(other.quarantine.takeDrift().isEmpty, "step \(step)")
-            try other.applier.finish()
-            #expect(try Files.list(other.stagingPath) == [], "step \(step)")
+        try WALApplyTests.crashAtEveryStep(of: primary) { replica, comment in
+            let differences = try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path))
+            #expect(differences == [], comment)
+            #expect(replica.quarantine.takeDrift().isEmpty, comment)
         }
     }
 

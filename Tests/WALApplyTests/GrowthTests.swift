@@ -10,8 +10,6 @@ import WALTreeKit
 
 /// A large file that grows by more than a patch holds in memory. What it has already is neither written nor copied again.
 @Suite(.timeLimit(.minutes(5))) struct GrowthTests {
-    struct Crash: Error {}
-
     private static let more = 18 << 20
 
     private let primary: PrimaryTree
@@ -114,37 +112,6 @@ import WALTreeKit
     @Test mutating func crashAtEveryStep() throws {
         try Files.append(file, random.bytes(Self.more))
         try primary.mark()
-        func makeReplica() throws -> ReplicaTree {
-            let other = try ReplicaTree(of: primary)
-            blocks.answer = { _, _ in .serve }
-            try other.apply(Array(primary.sink.segments.dropFirst().dropLast()), blocks: blocks)
-            return other
-        }
-        var steps = 0
-        let whole = try makeReplica()
-        whole.applier.fault = { steps += 1 }
-        try whole.follow(primary, blocks: blocks)
-        #expect(steps > 3)
-        for step in 1...steps {
-            let other = try makeReplica()
-            // It crashes once more where it recovers.
-            for _ in 0..<2 {
-                var left = step
-                other.applier.fault = {
-                    left -= 1
-                    if left == 0 { throw Crash() }
-                }
-                do {
-                    try other.applier.recover()
-                    try other.follow(primary, blocks: blocks)
-                } catch is Crash {}
-                try other.restart()
-            }
-            try other.applier.recover()
-            try other.follow(primary, blocks: blocks)
-            try expectEqual(other, "step \(step)")
-            try other.applier.finish()
-            #expect(try Files.list(other.stagingPath) == [], "step \(step)")
-        }
+        try WALApplyTests.crashAtEveryStep(of: primary, blocks: blocks) { try expectEqual($0, $1) }
     }
 }

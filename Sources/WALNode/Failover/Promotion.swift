@@ -117,7 +117,7 @@ package struct Promotion {
             warnings.append(text)
         }
         try check(able, allowed, &warnings)
-        let epoch = 1 + (seen.map { max($0.status.epoch, $0.status.group?.promisedEpoch ?? 0) }.max() ?? first.epoch)
+        let epoch = 1 + (seen.map(\.status.knownEpoch).max() ?? first.epoch)
         for leader in leaders {
             say("fencing \(leader.status.node) at \(leader.address)")
             do {

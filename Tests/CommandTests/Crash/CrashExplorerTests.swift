@@ -43,8 +43,7 @@ import WALTestKit
                 (Faults.Action.io, 1), (.io, 3), (.interrupted, 3), (.tooManyFiles, 3), (.noSpace, 20), (.quota, 20),
                 (.short, 0),
             ].randomElement(using: &random)!
-            let name = Set(trace.filter { $0.hasSuffix("before") }).sorted().randomElement(using: &random)!
-            let at = trace.indices.filter { trace[$0] == name }.randomElement(using: &random)! + 1
+            let (name, at) = Self.drawn(from: trace, &random) { $0.hasSuffix("before") }
             let context =
                 "\(scenario.name): \(times) \(action) of the \(victim.rawValue) from \(at) of \(trace.count), \(name)"
             return Story(context: context, onDisk: nil) { pair in
@@ -70,7 +69,7 @@ import WALTestKit
         }
     }
 
-    /// The proof that the one above would see a sync that is missing.
+    /// The proof that a power cut shows a sync that is missing.
     @Test(.enabled(if: World.isRoot, "needs root, to mount file systems"), arguments: [false, true])
     func onlyWhatIsSyncedIsAcknowledged(isLie: Bool) throws {
         try withPair(CrashScenario("small commit") { try Do.write($0 / "new", "new") }, onDisk: .replica) { pair in
@@ -85,9 +84,7 @@ import WALTestKit
 
     private func explore(_ scenario: CrashScenario, _ action: Faults.Action) throws {
         try explore(scenario) { victim, trace, random in
-            // Any of the names is as likely as any other, however often it is passed.
-            let name = Set(trace).sorted().randomElement(using: &random)!
-            let at = trace.indices.filter { trace[$0] == name }.randomElement(using: &random)! + 1
+            let (name, at) = Self.drawn(from: trace, &random) { _ in true }
             let again = random.once(in: 2) ? random.int(in: 1...trace.count) : nil
             let place = "\(scenario.name): \(action) of the \(victim.rawValue) at \(at) of \(trace.count), \(name)"
             let context = place + (again.map { ", and at \($0) when it is started again" } ?? "")
@@ -126,6 +123,14 @@ import WALTestKit
                 }
             }
         }
+    }
+
+    /// A failpoint and its number. Any of the names is as likely as any other, however often it is passed.
+    private static func drawn(
+        from trace: [String], _ random: inout SeededRandom, _ isWanted: (String) -> Bool
+    ) -> (name: String, at: Int) {
+        let name = Set(trace.filter(isWanted)).sorted().randomElement(using: &random)!
+        return (name, trace.indices.filter { trace[$0] == name }.randomElement(using: &random)! + 1)
     }
 
     private static func count(_ crash: String) {
