@@ -30,6 +30,10 @@ package protocol CaptureSink: AnyObject {
     func emit(
         _ changes: borrowing ChangeWriter, state: CatalogState, flags: SegmentHeader.Flags
     ) throws -> Position
+
+    /// True where room in the log waits for the catalog: no segment may go that the catalog would be repaired from, and
+    /// one that is not durable may need any after ``Catalog/durableSeq``.
+    var needsDurableCatalog: Bool { get }
 }
 
 package enum CaptureError: Error, Sendable, CustomStringConvertible {

@@ -239,6 +239,8 @@ final class Reconciler {
         changes.removeAll()
         flags = []
         movedDirectories.removeAll()
+        // Between segments of one batch only where the tree is whole: nobody may begin with an object on its way.
+        if sink.needsDurableCatalog, try !hasOrphans() { try catalog.commitDurably() }
     }
 
     func emitIfFull() throws {

@@ -1,5 +1,6 @@
 import GRDB
 import Glibc
+import Synchronization
 import WALFormat
 import WALSystem
 
@@ -15,6 +16,10 @@ package final class Catalog: Sendable {
     /// How many are at work on a connection, and whether no more may come. GRDB (7.10) hands a reader that comes while the
     /// pool is being closed a connection without a database, and the process ends with a bad pointer.
     private let users = Monitor((count: 0, isClosed: false))
+    private let durable = Atomic<UInt64>(0)
+    /// Segments up to this one are in the catalog also after a power cut: none of them is needed to repair it. 0 until this
+    /// process commits durably for the first time.
+    package var durableSeq: UInt64 { durable.load(ordering: .acquiring) }
 
     /// Creates the database when it is not there. `path` is text because SQLite takes it so. Whoever only reads changes
     /// nothing and is in nobody's way, also where a daemon is just starting.
@@ -31,7 +36,8 @@ package final class Catalog: Sendable {
             configuration.busyMode = .timeout(10)
             configuration.prepareDatabase { database in
                 // NORMAL syncs at checkpoints only: a crash may take back the last commits, which the log repairs. Where
-                // a commit must hold before something else happens, ``CatalogTransaction/commitDurably`` says so.
+                // a commit must hold before something else happens, `durably` and ``CatalogTransaction/commitDurably()``
+                // say so.
                 try database.execute(
                     sql: """
                         PRAGMA synchronous = NORMAL;
@@ -67,16 +73,23 @@ package final class Catalog: Sendable {
             // SQLite takes the new level for the next transaction, so it stands outside of it.
             if durably { try database.execute(sql: "PRAGMA synchronous = FULL") }
             defer { if durably { try? database.execute(sql: "PRAGMA synchronous = NORMAL") } }
-            var result: T?
-            try database.inTransaction(.immediate) {
-                let transaction = try CatalogTransaction(database, indexesBlocks: indexesBlocks)
-                result = try body(transaction)
-                try transaction.writeIndex()
-                try transaction.saveState()
-                return .commit
+            // Not in GRDB's closure for it, which must be left with the transaction that it was entered with.
+            try database.beginTransaction(.immediate)
+            do {
+                let transaction = try CatalogTransaction(database, indexesBlocks: indexesBlocks, owner: self)
+                let result = try body(transaction)
+                try transaction.commit(durably: durably)
+                return result
+            } catch {
+                // SQLite takes some back by itself.
+                if database.isInsideTransaction { try? database.rollback() }
+                throw error
             }
-            return result!
         }
+    }
+
+    func isDurable(_ seq: UInt64) {
+        durable.store(seq, ordering: .releasing)
     }
 
     /// Runs `body` on one consistent snapshot.

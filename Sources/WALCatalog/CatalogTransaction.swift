@@ -11,11 +11,14 @@ package final class CatalogTransaction {
     private var savedState: CatalogState
     package var state: CatalogState
     let indexesBlocks: Bool
+    /// Nil where nothing is written.
+    private let owner: Catalog?
     /// Entries of the index that are to be put (true) or to be taken out.
     var waitingIndex: [IndexEntry: Bool] = [:]
 
-    init(_ database: Database, indexesBlocks: Bool) throws {
+    init(_ database: Database, indexesBlocks: Bool, owner: Catalog? = nil) throws {
         self.database = database
+        self.owner = owner
         self.indexesBlocks = indexesBlocks
         let statement = try SQLStatement(
             database,
@@ -41,9 +44,9 @@ package final class CatalogTransaction {
         savedState = state
     }
 
-    func saveState() throws {
+    private func saveState(always: Bool) throws {
         if state.isComplete { state.whole = state.position }
-        guard state != savedState else { return }
+        guard always || state != savedState else { return }
         let statement = try self.statement(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         statement.bind(1, state.position.epoch)
@@ -60,6 +63,26 @@ package final class CatalogTransaction {
         statement.bind(12, state.whole.chain)
         try statement.run()
         savedState = state
+    }
+
+    /// Commits all that was done so far, synced, and goes on in a new transaction: only what comes after can still be taken
+    /// back. For whoever is about to remove what the catalog would be repaired from.
+    package func commitDurably() throws {
+        try commit(durably: false)
+        // SQLite takes the level for the next transaction.
+        try database.execute(sql: "PRAGMA synchronous = FULL")
+        try database.beginTransaction(.immediate)
+        try commit(durably: true)
+        try database.execute(sql: "PRAGMA synchronous = NORMAL")
+        try database.beginTransaction(.immediate)
+    }
+
+    func commit(durably: Bool) throws {
+        try writeIndex()
+        // Without a change there is nothing to sync, and what was committed before would not be synced either.
+        try saveState(always: durably)
+        try database.commit()
+        if durably { owner?.isDurable(state.position.seq) }
     }
 
     func statement(_ sql: String) throws -> SQLStatement {

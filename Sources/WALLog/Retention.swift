@@ -39,8 +39,10 @@ package struct Retention: Hashable, Sendable {
     ///   - slots: durable seqs. One that the log is already too short for holds nothing back and is not lost again.
     ///   - now: nanoseconds since 1970.
     ///   - adding: bytes about to be appended, for which there must be room in the budget too.
+    ///   - durable: no file with a segment after this one goes, whatever the budget is: something would be repaired from it.
     package static func prunableThrough(
-        files: [LogFileInfo], slots: [UInt64], now: Int64, policy: Retention, adding: UInt64 = 0
+        files: [LogFileInfo], slots: [UInt64], now: Int64, policy: Retention, adding: UInt64 = 0,
+        keeping durable: UInt64 = .max
     ) -> Verdict {
         guard let oldest = files.first else { return Verdict(through: nil, lostSlots: []) }
         let served = slots.filter { $0 >= oldest.firstSeq - 1 }
@@ -49,7 +51,7 @@ package struct Retention: Hashable, Sendable {
         var through: UInt64?
         for file in files.dropLast() {
             let isUnneeded = file.lastSeq <= everyoneHas && policy.isOld(file, now: now)
-            guard isUnneeded || total > policy.budgetBytes else { break }
+            guard file.lastSeq <= durable, isUnneeded || total > policy.budgetBytes else { break }
             through = file.lastSeq
             total -= file.bytes
         }

@@ -47,6 +47,32 @@ import WALTestKit
         #expect(transaction.state.contentBytes == bytes, comment)
     }
 
+    /// What was committed on the way stays, whatever becomes of the rest.
+    @Test func aCommitOnTheWayHolds() throws {
+        struct Stop: Error {}
+        #expect(throws: Stop.self) {
+            try catalog.write { transaction in
+                try transaction.insert(Self.directory(.root))
+                transaction.state.position = Position(epoch: 1, seq: 5, chain: .zero)
+                try transaction.commitDurably()
+                #expect(catalog.durableSeq == 5)
+                try transaction.insert(Self.file(7))
+                transaction.state.position.seq = 6
+                throw Stop()
+            }
+        }
+        try catalog.read { transaction in
+            #expect(transaction.state.position.seq == 5)
+            #expect(try transaction.identity(of: .root) != nil)
+            #expect(try transaction.identity(of: 7) == nil)
+            try expectRight(transaction)
+        }
+        try catalog.write { $0.state.position.seq = 8 }
+        #expect(catalog.durableSeq == 5)
+        try catalog.write(durably: true) { _ in }
+        #expect(catalog.durableSeq == 8)
+    }
+
     /// As at a promotion, when requests for the role that ends still come in.
     @Test func whoReadsWhileItClosesIsRefused() throws {
         for _ in 0..<50 {

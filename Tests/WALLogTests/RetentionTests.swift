@@ -19,6 +19,7 @@ import WALLog
         var slots: [UInt64] = []
         var now: Int64 = 1000
         var adding: UInt64 = 0
+        var durable: UInt64 = .max
         var through: UInt64?
         var lost: [UInt64] = []
     }
@@ -49,13 +50,17 @@ import WALLog
         Row(
             testDescription: "budget, then nobody needs the next one", budget: 399, keep: 0, slots: [0, 20],
             through: 10, lost: [0]),
+        Row(testDescription: "repaired from the third", durable: 29, through: 20),
+        Row(testDescription: "repaired from any, over the budget", budget: 1, slots: [5], durable: 9),
+        Row(testDescription: "over the budget, as far as it may go", budget: 1, durable: 10, through: 10),
     ]
 
     @Test(arguments: rows)
     func verdict(row: Row) {
         let verdict = Retention.prunableThrough(
             files: files, slots: row.slots, now: row.now * RetentionTests.second,
-            policy: Retention(budgetBytes: row.budget, keepSeconds: row.keep), adding: row.adding)
+            policy: Retention(budgetBytes: row.budget, keepSeconds: row.keep), adding: row.adding,
+            keeping: row.durable)
         #expect(verdict == Retention.Verdict(through: row.through, lostSlots: row.lost))
     }
 

@@ -19,6 +19,7 @@ package final class MemorySink: CaptureSink, Sendable {
     package init() {}
 
     package var segments: [Segment] { state.withLock { $0.segments } }
+    package let needsDurableCatalog = false
     package var end: Position { state.withLock { $0.end } }
 
     /// Thrown instead of taking the next segment.

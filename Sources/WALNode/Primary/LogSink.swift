@@ -9,6 +9,7 @@ import WALSystem
 /// Makes captured entries the next segment of the log: compressed once, synced before anybody ships it.
 final class LogSink: CaptureSink {
     private let writer: LogWriter
+    private let catalog: Catalog
     private let history: HistoryID
     private let epoch: UInt64
     private let compression: Compression
@@ -20,10 +21,11 @@ final class LogSink: CaptureSink {
     private let isStalled: Atomic<Bool>
 
     init(
-        writer: LogWriter, history: HistoryID, epoch: UInt64, compression: Compression, retention: Retention,
-        replicas: ReplicaRegistry, signal: LogSignal, logger: Logger
+        writer: LogWriter, catalog: Catalog, history: HistoryID, epoch: UInt64, compression: Compression,
+        retention: Retention, replicas: ReplicaRegistry, signal: LogSignal, logger: Logger
     ) {
         self.writer = writer
+        self.catalog = catalog
         self.history = history
         self.epoch = epoch
         self.compression = compression
@@ -62,11 +64,17 @@ final class LogSink: CaptureSink {
         return segment.position
     }
 
-    /// Whole files that no slot needs and that are old enough, or that the budget does not allow.
+    /// Once for each file that is full: then it can go whenever retention says so.
+    var needsDurableCatalog: Bool {
+        writer.view.files.dropLast().last.map { $0.lastSeq > catalog.durableSeq } ?? false
+    }
+
+    /// Whole files that no slot needs and that are old enough, or that the budget does not allow. What the catalog is
+    /// repaired from after a crash stays, over any budget.
     private func prune(adding bytes: UInt64) throws {
         let verdict = Retention.prunableThrough(
             files: writer.view.files, slots: replicas.slots(), now: Clock.realtimeNanoseconds(), policy: retention,
-            adding: bytes)
+            adding: bytes, keeping: catalog.durableSeq)
         if let through = verdict.through { try writer.prune(through: through) }
         if !verdict.lostSlots.isEmpty {
             for name in replicas.markLost(below: writer.view.base.seq) {

@@ -378,7 +378,7 @@ package final class PrimaryNode: NodeRole, LogSource {
             do {
                 guard let writer = writer.withLock({ $0.take() }) else { return }
                 let sink = LogSink(
-                    writer: writer, history: history, epoch: epoch, compression: settings.compression,
+                    writer: writer, catalog: catalog, history: history, epoch: epoch, compression: settings.compression,
                     retention: settings.retention, replicas: replicas, signal: signal, logger: logger)
                 try capture(into: sink, with: writer)
                 mailbox.close()

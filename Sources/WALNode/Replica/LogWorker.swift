@@ -95,7 +95,7 @@ final class LogWorker: Sendable {
         let applied = node.appliedSeq
         let verdict = Retention.prunableThrough(
             files: writer.view.files, slots: [applied] + node.replicas.slots(), now: Clock.realtimeNanoseconds(),
-            policy: node.settings.retention)
-        if let through = verdict.through, through <= applied { try writer.prune(through: through) }
+            policy: node.settings.retention, keeping: applied)
+        if let through = verdict.through { try writer.prune(through: through) }
     }
 }

@@ -73,7 +73,7 @@ struct Rejoin {
         try PrimaryNode.catchUp(catalog, with: writer, host.folder, logger)
         let signal = LogSignal()
         let sink = LogSink(
-            writer: writer, history: history, epoch: max(epoch, 1), compression: .standard,
+            writer: writer, catalog: catalog, history: history, epoch: max(epoch, 1), compression: .standard,
             retention: Retention(budgetBytes: .max, keepSeconds: .max),
             replicas: try ReplicaRegistry(folder: host.folder.directory), signal: signal, logger: logger)
         var settings = CaptureSettings()

@@ -69,6 +69,29 @@ import WALTestKit
         }
     }
 
+    /// A batch of many segments is one transaction of the catalog, and the first of them may leave the log before it ends.
+    @Test func whatTheCatalogIsRepairedFromStaysInTheLog() throws {
+        try withWorld { world in
+            let root = try world.folder("primary")
+            let faults = Faults(root: root, action: .kill, at: 2, calls: ["unlink"], place: "log")
+            let primary = try Node(
+                world, "walship", root, ["--log-budget", "256M", "--log-keep", "0s"], wrapper: faults.wrapper)
+            try primary.waitForState("streaming")
+            // All of it is found at once.
+            primary.child.signal(SIGSTOP)
+            for number in 0..<20 {
+                try Do.write(Bytes(root) / "noise\(number)", CrashScenario.noise(UInt64(number), 14 << 20))
+            }
+            primary.child.signal(SIGCONT)
+            try until("the end of walship") { !primary.child.isRunning }
+            #expect(primary.child.exitStatus == -SIGKILL)
+            try primary.restart(wrapper: [])
+            try primary.waitForState("streaming")
+            try #require(world.run("walctl", "mark", root, "--timeout", "30s").status == 0)
+            #expect(try world.run("walctl", "verify", "--deep", root).status == 0)
+        }
+    }
+
     /// The proof that a power cut shows a sync that is missing.
     @Test(.enabled(if: World.isRoot, "needs root, to mount file systems"), arguments: [false, true])
     func onlyWhatIsSyncedIsAcknowledged(isLie: Bool) throws {
