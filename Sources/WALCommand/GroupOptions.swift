@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import WALNode
 
 /// What a node is in its group, whichever role it has.
@@ -15,7 +16,8 @@ package struct GroupOptions: ParsableArguments {
     @Option(
         name: .customLong("on-promote"),
         help: ArgumentHelp(
-            "Run this when the node has become primary; words are split at spaces.", valueName: "command"))
+            "Run this when the node has become primary; no shell reads it, but quotes keep a word together.",
+            valueName: "command"))
     package var onPromote: String?
 
     @Option(
@@ -33,12 +35,17 @@ package struct GroupOptions: ParsableArguments {
         settings.onFence = try Self.words(onFence, "--on-fence")
     }
 
-    /// No shell is between, so none of its signs means anything.
     private static func words(_ text: String?, _ option: String) throws -> [String] {
         guard let text else { return [] }
-        let words = text.split(whereSeparator: { $0 == " " || $0 == "\t" }).map(String.init)
-        guard words.first?.hasPrefix("/") == true else {
+        guard let words = QuotedWords.split(text) else {
+            throw NodeError(.usage, "\(option): '\(text)' ends within quotes")
+        }
+        guard let program = words.first, program.hasPrefix("/") else {
             throw NodeError(.usage, "\(option): '\(text)' does not begin with the absolute path of a program")
+        }
+        // Now, for when it is needed nobody may be there to read that it cannot be started.
+        guard FileManager.default.isExecutableFile(atPath: program) else {
+            throw NodeError(.usage, "\(option): \(program) is no program that can be started")
         }
         return words
     }

@@ -54,6 +54,8 @@ package enum Limits {
     /// `HOST:PORT`, where a host name has 253 bytes at most.
     package static let maxAddressBytes = 300
     package static let maxGroupMembers = 1024
+    /// Promotions that are remembered: a position from before them all is taken for one of this history.
+    package static let maxGroupEpochs = 256
 
     /// A log file is closed at this size.
     package static let logFileBytes: UInt64 = 64 << 20

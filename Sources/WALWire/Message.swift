@@ -98,11 +98,26 @@ package struct Group: Hashable, Sendable {
     package var syncReplicas: UInt32
     /// The replicas, connected or not.
     package var members: [Member]
+    /// Where epochs have begun, ascending; the first of a history has no entry, nor have those that are too long ago.
+    package var epochs: [EpochStart]
 
-    package init(leader: String, syncReplicas: UInt32, members: [Member]) {
+    package init(leader: String, syncReplicas: UInt32, members: [Member], epochs: [EpochStart] = []) {
         self.leader = leader
         self.syncReplicas = syncReplicas
         self.members = members
+        self.epochs = epochs
+    }
+}
+
+/// A promotion, as positions show it: segments from `seq` on are of `epoch`, or of a later one. What an earlier epoch has
+/// there is of a past that was given up.
+package struct EpochStart: Codable, Hashable, Sendable {
+    package var epoch: UInt64
+    package var seq: UInt64
+
+    package init(epoch: UInt64, seq: UInt64) {
+        self.epoch = epoch
+        self.seq = seq
     }
 }
 
@@ -193,12 +208,14 @@ package struct Ack: Hashable, Sendable {
     package var writtenBytes: UInt64
     package var copiedBytes: UInt64
     package var loggedBytes: UInt64
+    /// ``Group/tag`` of the group that the receiver has noted last, durably; 0 for none.
+    package var groupTag: UInt64
 
     package init(
         received: UInt64, durable: UInt64, applied: UInt64, consumedBytes: UInt64, isSyncing: Bool,
         wantsHeartbeat: Bool = false,
         clock: Int64,
-        writtenBytes: UInt64 = 0, copiedBytes: UInt64 = 0, loggedBytes: UInt64 = 0
+        writtenBytes: UInt64 = 0, copiedBytes: UInt64 = 0, loggedBytes: UInt64 = 0, groupTag: UInt64 = 0
     ) {
         self.received = received
         self.durable = durable
@@ -210,6 +227,7 @@ package struct Ack: Hashable, Sendable {
         self.writtenBytes = writtenBytes
         self.copiedBytes = copiedBytes
         self.loggedBytes = loggedBytes
+        self.groupTag = groupTag
     }
 }
 

@@ -68,6 +68,7 @@ extension Message {
             writer.integer(ack.writtenBytes)
             writer.integer(ack.copiedBytes)
             writer.integer(ack.loggedBytes)
+            writer.integer(ack.groupTag)
         case .heartbeat(let beat):
             writer.position(beat.position)
             writer.integer(beat.captureTime)
@@ -80,6 +81,11 @@ extension Message {
             for member in group.members {
                 writer.counted(member.name)
                 writer.counted(member.address)
+            }
+            writer.varint(group.epochs.count)
+            for start in group.epochs {
+                writer.integer(start.epoch)
+                writer.integer(start.seq)
             }
         case .syncBegin(let begin):
             writer.position(begin.position)
@@ -145,7 +151,7 @@ extension Message {
                     isSyncing: try reader.flag("syncing of an ack"),
                     wantsHeartbeat: try reader.flag("wish of an ack for a heartbeat"), clock: try reader.clock(),
                     writtenBytes: try reader.integer(UInt64.self), copiedBytes: try reader.integer(UInt64.self),
-                    loggedBytes: try reader.integer(UInt64.self)))
+                    loggedBytes: try reader.integer(UInt64.self), groupTag: try reader.integer(UInt64.self)))
         case .heartbeat:
             self = .heartbeat(
                 Heartbeat(
@@ -211,12 +217,23 @@ extension Hello {
 }
 
 extension Group {
+    /// Names a group, so that a receiver can say which one it has noted. Never 0.
+    package var tag: UInt64 { max(1, Digest(of: Message.group(self).frame(epoch: 0)).low) }
+
     init(reading reader: inout ByteReader) throws(FormatError) {
         leader = try reader.address()
         syncReplicas = try reader.integer(UInt32.self)
         members = []
         for _ in 0..<(try reader.count("members of a group", limit: Limits.maxGroupMembers)) {
             members.append(Member(name: try reader.nodeName(), address: try reader.address()))
+        }
+        epochs = []
+        for _ in 0..<(try reader.count("epochs of a group", limit: Limits.maxGroupEpochs)) {
+            let start = EpochStart(epoch: try reader.epoch(), seq: try reader.seq())
+            guard epochs.last.map({ $0.epoch < start.epoch && $0.seq <= start.seq }) ?? true else {
+                throw .value(what: "order of epochs, at", start.epoch)
+            }
+            epochs.append(start)
         }
     }
 }

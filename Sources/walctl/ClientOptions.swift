@@ -55,6 +55,7 @@ struct WriteOptions: ParsableArguments {
             let response = try await caller.callPrimary { client, seconds in
                 var request = ControlRequest(content == nil ? .write : .put)
                 request.write = write
+                request.write?.after = try session?.position()
                 request.timeoutSeconds = seconds
                 guard let content else { return try await client.ask(request) }
                 return try await content.send(request, to: client)
@@ -70,7 +71,7 @@ struct WriteOptions: ParsableArguments {
                 try session?.note(position)
                 try printAnswer(position)
             }
-            throw error
+            throw session?.explained(error) ?? error
         }
     }
 }
@@ -113,11 +114,16 @@ struct ReadOptions: ParsableArguments {
         look.primary = primary ? true : nil
         look.wantsPosition = session == nil ? nil : true
         let wanted = look
-        let freshness = try await Caller(reach).callFreshest { client, seconds in
-            var request = ControlRequest(verb)
-            request.look = wanted
-            request.timeoutSeconds = seconds
-            return try await body(client, request)
+        let freshness: Freshness?
+        do {
+            freshness = try await Caller(reach).callFreshest { client, seconds in
+                var request = ControlRequest(verb)
+                request.look = wanted
+                request.timeoutSeconds = seconds
+                return try await body(client, request)
+            }
+        } catch let error as NodeError {
+            throw session?.explained(error) ?? error
         }
         if let position = freshness?.position { try session?.note(position.text) }
     }

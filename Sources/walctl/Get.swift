@@ -10,7 +10,7 @@ struct Get: AsyncParsableCommand {
         abstract: "Print the content of a file of the tree.",
         discussion: """
             What is printed is one version of the file. One that is written to meanwhile is read again from its beginning, \
-            as long as nothing was printed.
+            as long as nothing was printed. Where a node is lost on the way, the next target goes on with the same version.
             """)
 
     @OptionGroup var options: ReadOptions
@@ -33,13 +33,14 @@ struct Get: AsyncParsableCommand {
     func run() async throws {
         try await exitingOnError("walctl") {
             let sink = try output.map { try FileSink($0) as any ContentSink } ?? StandardSink()
+            var version: TreeEntry?
             try await options.perform(.open, path) { client, request in
                 var tries = 0
                 while true {
                     do {
-                        try sink.restart()
-                        return try await read(client, request, sink)
+                        return try await read(client, request, sink, &version)
                     } catch let error as NodeError {
+                        if error.isChanged { version = nil }
                         tries += 1
                         guard error.isChanged, sink.canRestart, tries < 100 else { throw error }
                         try await Task.sleep(for: .milliseconds(20))
@@ -53,21 +54,31 @@ struct Get: AsyncParsableCommand {
     private static let piecesUnderWay = 4
 
     private func read(
-        _ client: ControlClient, _ request: ControlRequest, _ sink: any ContentSink
+        _ client: ControlClient, _ request: ControlRequest, _ sink: any ContentSink, _ version: inout TreeEntry?
     ) async throws -> Freshness? {
         let opened = try await client.ask(request)
         guard let handle = opened.handle, let entry = opened.entry else {
             throw NodeError(.failed, "the node's answer holds no file")
         }
+        // Another node goes on where one was lost, with the same version.
+        if version?.size != entry.size || version?.mtime != entry.mtime {
+            guard sink.canRestart else {
+                throw NodeError(
+                    .failed, "\(path) is another version now; what was printed is the beginning of the one before")
+            }
+            try sink.restart()
+        }
+        version = entry
         let start = min(offset, entry.size)
         let end = start + min(length ?? .max, entry.size - start)
-        var next = start
         var asked: [Asked] = []
         // Nothing is printed before it is sure that the whole of a small file is one version.
-        var done: UInt64 = 0
+        var done = sink.count
+        let resumed = done
+        var next = start + done
         repeat {
             // At least one, also of nothing: that it was not changed is found out by reading.
-            while asked.count < Self.piecesUnderWay, next < end || (asked.isEmpty && done == 0) {
+            while asked.count < Self.piecesUnderWay, next < end || (asked.isEmpty && done == resumed) {
                 var piece = ControlRequest(.read)
                 piece.handle = handle
                 piece.offset = next
@@ -98,6 +109,8 @@ struct Get: AsyncParsableCommand {
 protocol ContentSink: AnyObject {
     /// Whether what was written so far can be forgotten.
     var canRestart: Bool { get }
+    /// Bytes written since then.
+    var count: UInt64 { get }
     func restart() throws
     func write(_ bytes: [UInt8]) throws
     func finish() throws
@@ -107,14 +120,19 @@ protocol ContentSink: AnyObject {
 final class StandardSink: ContentSink {
     private var held: [UInt8] = []
     private var hasPrinted = false
+    private(set) var count: UInt64 = 0
     private static let holdBytes = 8 << 20
 
     var canRestart: Bool { !hasPrinted }
 
-    func restart() throws { held.removeAll() }
+    func restart() throws {
+        held.removeAll()
+        count = 0
+    }
 
     func write(_ bytes: [UInt8]) throws {
         held += bytes
+        count += UInt64(bytes.count)
         if hasPrinted || held.count > Self.holdBytes { try flush() }
     }
 
@@ -133,7 +151,7 @@ final class FileSink: ContentSink {
     private let name: Name
     private let temporary = temporaryName()
     private var file: File?
-    private var size: UInt64 = 0
+    private(set) var count: UInt64 = 0
 
     init(_ path: String) throws {
         (folder, name) = try openFolder(of: path)
@@ -148,17 +166,17 @@ final class FileSink: ContentSink {
     func restart() throws {
         if file == nil { file = try folder.createFile(temporary, permissions: 0o644) }
         try file!.truncate(to: 0)
-        size = 0
+        count = 0
     }
 
     /// Zeros become holes, so that a disk image does not grow.
     func write(_ bytes: [UInt8]) throws {
-        if !bytes.allSatisfy({ $0 == 0 }) { try file!.write(bytes, at: size) }
-        size += UInt64(bytes.count)
+        if !bytes.allSatisfy({ $0 == 0 }) { try file!.write(bytes, at: count) }
+        count += UInt64(bytes.count)
     }
 
     func finish() throws {
-        try file!.truncate(to: size)
+        try file!.truncate(to: count)
         try file.take()?.close()
         try folder.rename(temporary, to: folder, name)
     }

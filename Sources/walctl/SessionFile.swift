@@ -48,6 +48,13 @@ struct SessionFile {
         try lock.close()
     }
 
+    /// A promotion may have given up what the session has seen.
+    func explained(_ error: NodeError) -> NodeError {
+        guard error.code == .diverged else { return error }
+        return NodeError(
+            .diverged, "\(error); what this session has seen was given up at a failover: remove \(path) to begin anew")
+    }
+
     static func higher(_ one: String?, _ other: String?) throws -> String? {
         guard let one, let other else { return one ?? other }
         let (left, right) = (try PositionText(one), try PositionText(other))

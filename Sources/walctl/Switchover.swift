@@ -31,7 +31,9 @@ struct SwitchoverCommand: AsyncParsableCommand {
             )
             switchover.timeoutSeconds = timeout.seconds
             if !json { switchover.say = { tell("walctl", $0) } }
-            try Promote.show(try await switchover.run(), json: json)
+            let outcome = try await switchover.run()
+            try Promote.show(outcome, json: json)
+            if let text = outcome.unfinished { throw NodeError(.notMet, text) }
         }
     }
 }

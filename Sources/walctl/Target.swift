@@ -53,7 +53,10 @@ enum Target {
         if !list.contains(","), case .node(let address) = try Target(list) { return address }
         let status = try await ask(list, state: state, ControlRequest(.status)).status
         guard let address = try status?.group?.address.map({ try Address($0) }) else {
-            throw NodeError(.failed, "\(list) is not reached by others of its group; start it with --listen HOST:PORT")
+            throw NodeError(
+                .failed,
+                "\(list) is not reached by others of its group; start it with --listen HOST:PORT, "
+                    + "and with --advertise HOST:PORT where it listens on every address")
         }
         return address
     }

@@ -141,6 +141,28 @@ import WALTestKit
         }
     }
 
+    /// Nothing is printed twice, and nothing is left out.
+    @Test func anotherTargetGoesOnInTheMiddleOfAFile() throws {
+        try withTwoNodes { world, primary, replica, port in
+            let path = primary.folder + "/large"
+            var random = SeededRandom(seed: 5)
+            try writeNoise(path, bytes: 40 << 20, &random)
+            try world.catchUp(primary, [replica])
+            for (options, output) in [([], true), (["--output", world.path + "/got"], false)] as [([String], Bool)] {
+                let proxy = try world.proxy(to: port)
+                proxy.cut(afterDown: 20 << 20)
+                let targets = "\(proxy.address),\(replica.folder)"
+                let got = world.path + "/got"
+                let script = output ? "exec \"$@\" > \(got)" : "exec \"$@\""
+                let outcome = try world.run(
+                    "sh", ["-c", script, "sh", World.programs + "/walctl", "get", targets, "large"] + options)
+                #expect(outcome.status == 0 && outcome.errors.contains("replica replica"), "\(outcome)")
+                try world.must("cmp", path, got)
+                proxy.stop()
+            }
+        }
+    }
+
     @Test func aFileThatIsWrittenIsNeverAMix() throws {
         try withTwoNodes { world, primary, replica, _ in
             // One that is written in place, block by block, in a loop.

@@ -161,8 +161,12 @@ import WALTestKit
             try primary.stop()
             try primary.restart()
             try primary.waitForState("streaming")
-            #expect(try world.must("walctl", "rm", node, "file", "--request", id) == first)
-            #expect(try text(ofFile: primary.folder + "/file") == "two")
+            #expect(try world.put(node, "file", "one", "--request", id) == first)
+            // The same number for something else is another request.
+            let removed = try world.must("walctl", "rm", node, "file", "--request", id)
+            #expect(removed != first && !FileManager.default.fileExists(atPath: primary.folder + "/file"))
+            #expect(try world.must("walctl", "rm", node, "file", "--request", id) == removed)
+            #expect(try world.put(node, "other", "three", "--request", id) != first)
         }
     }
 

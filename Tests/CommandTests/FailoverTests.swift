@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Testing
 import WALSystem
 
@@ -60,6 +61,12 @@ import WALSystem
             try trio["a"].crash()
             try trio.promote("b")
             try trio.write("a", "mine", "tail")
+            let own = Bytes(trio.folder("a"))
+            try Do.setAttribute(own / "mine", "user.note", [1, 2])
+            try Do.setOwner(own / "mine", 12, 13)
+            try Do.setMode(own / "mine", 0o4751)
+            try Do.link(own / "mine", own / "mine-too")
+            try Do.makeNode(own / "fifo", S_IFIFO | 0o600)
             try trio.write("a", "file1", "mine too")
             try FileManager.default.removeItem(atPath: trio.folder("a") + "/file2")
             try trio.write("b", "file1", "theirs")
@@ -81,6 +88,12 @@ import WALSystem
             #expect(try text(ofFile: base + "/files/mine") == "tail")
             #expect(try text(ofFile: base + "/files/file1") == "mine too")
             #expect(try text(ofFile: base + "/files/late") == "later still")
+            let (kept1, kept2) = (Bytes(base) / "files/mine", Bytes(base) / "files/mine-too")
+            let status = try Do.status(kept1)
+            #expect(status.st_uid == 12 && status.st_gid == 13 && status.st_mode & 0o7777 == 0o4751)
+            #expect(try status.st_ino == Do.status(kept2).st_ino)
+            #expect(try Do.attributes(kept1) == [Array("user.note".utf8): [1, 2]])
+            #expect(try Do.status(Bytes(base) / "files/fifo").st_mode & S_IFMT == S_IFIFO)
             let list = try text(ofFile: base + "/LIST")
             for line in ["kept     file1", "kept     late", "kept     mine", "removed  file2"] {
                 #expect(list.contains(line), "\(list)")
@@ -220,7 +233,7 @@ import WALSystem
             )
             .write(to: URL(fileURLWithPath: hook))
             chmod(hook, 0o755)
-            let option = "\(hook) $(touch /nowhere);"
+            let option = "\(hook) '$(touch /nowhere); \"'"
             let trio = try Trio(world, ["a": ["--on-fence", option], "b": ["--on-promote", option]])
             try trio["a"].crash()
             try trio.promote("b")
@@ -230,8 +243,124 @@ import WALSystem
                 let lines = (try? text(ofFile: world.path + "/hooked"))?.split(separator: "\n").sorted()
                 return lines?.count == 2 ? lines : nil
             }
-            #expect(hooked == ["fence a 2 \(trio.address("b")) $(touch", "promote b 2 \(trio.address("b")) $(touch"])
+            let given = "$(touch /nowhere); \""
+            #expect(hooked == ["fence a 2 \(trio.address("b")) \(given)", "promote b 2 \(trio.address("b")) \(given)"])
+            // As if it had ended before it came to that.
+            try trio["b"].crash()
+            let file = trio.folder("b") + "/.wal/node.json"
+            let before = try text(ofFile: file)
+            #expect(!before.contains("pending_hook"))
+            let due = before.replacingOccurrences(
+                of: "\"promised_epoch\"", with: "\"pending_hook\" : \"promote\",\n  \"promised_epoch\"")
+            try Data(due.utf8).write(to: URL(fileURLWithPath: file))
+            try trio["b"].restart()
+            try until("the hook") { try text(ofFile: world.path + "/hooked").split(separator: "\n").count == 3 }
+            try until("that it was run") { try !text(ofFile: file).contains("pending_hook") }
+            let wrong = try world.run("walship", world.folder("x"), "--on-fence", world.path + "/hooked")
+            #expect(wrong.status == 64 && wrong.errors.contains("no program that can be started"), "\(wrong)")
             try trio.stop()
+        }
+    }
+
+    /// The group says that it is deposed before it has acknowledged anything.
+    @Test func aReturningPrimaryAcknowledgesNothing() throws {
+        try withTrio { trio in
+            try trio["a"].crash()
+            try trio.promote("b")
+            // One that does not answer keeps nobody from hearing the others.
+            trio["c"].child.signal(SIGSTOP)
+            try trio["a"].restart()
+            var tries = 0
+            while try trio.role("a") != "fenced" {
+                tries += 1
+                let put = try trio.world.walctl(
+                    ["put", trio.folder("a"), "stray", "--no-redirect", "--timeout", "500ms"], input: Array("1".utf8))
+                #expect(put.status != 0, "\(put)")
+                try #require(tries < 200)
+            }
+            #expect(trio.read("a", "stray") == nil)
+            trio["c"].child.signal(SIGCONT)
+        }
+    }
+
+    /// Its successors are lost: it leads on where an operator says so.
+    @Test func aFencedPrimaryLeadsOnByForce() throws {
+        try withTrio { trio in
+            try trio["a"].crash()
+            try trio.promote("b")
+            try trio.write("b", "of", "b")
+            try trio.catchUp("b", but: ["a"])
+            try trio["a"].restart()
+            try trio.waitForRole("fenced", of: "a")
+            let early = try trio.world.run("walctl", "promote", trio.address("a"), "--force")
+            #expect(early.status == 1 && early.errors.contains("walctl rejoin"), "\(early)")
+            try trio["b"].crash()
+            let other = try trio.world.run("walctl", "promote", trio.address("a"), "--force")
+            #expect(other.status == 1 && other.errors.contains("walctl promote \(trio.address("c"))"), "\(other)")
+            try trio["c"].crash()
+            let refused = try trio.world.run("walctl", "promote", trio.address("a"))
+            #expect(refused.status == 2 && refused.errors.contains("give --force"), "\(refused)")
+            try trio.promote("a", "--force")
+            try trio.waitForRole("primary", of: "a")
+            #expect(try trio.epoch("a") == 3)
+            _ = try trio.world.put(trio.folder("a"), "of", "a")
+            for name in ["b", "c"] { try trio[name].restart() }
+            try trio.waitForRole("fenced", of: "b")
+            try until("c has diverged") { try trio["c"].status()?.state == "diverged" }
+            for name in ["b", "c"] {
+                try trio.world.must(
+                    "walctl", "rejoin", trio.folder(name), "--to", trio.address("a"), "--wait", "--timeout", "60s")
+            }
+            try trio.expectEqual("a")
+            #expect(trio.read("b", "of") == "a" && trio.read("c", "of") == "a")
+            #expect(try trio.quarantine("b").contains { $0.hasSuffix("files/of") })
+        }
+    }
+
+    /// Who asks while roles change is answered by the one that ends or by the next.
+    @Test func aStatusIsAnsweredAtAnyTime() throws {
+        try withTrio { trio in
+            for (from, to) in [("a", "b"), ("b", "a"), ("a", "b"), ("b", "a")] {
+                let switchover = try trio.world.start("walctl", ["switchover", trio.address(from), trio.address(to)])
+                while switchover.isRunning {
+                    for name in [from, to] {
+                        let status = try trio.world.run("walctl", "status", trio.folder(name))
+                        #expect(status.status == 0, "\(status)")
+                    }
+                }
+                #expect(switchover.exitStatus == 0, "\(switchover.errors)")
+            }
+        }
+    }
+
+    /// A switchover that fails leaves the primary as it was, at once; one whose old primary is lost says who leads.
+    @Test func aSwitchoverThatDoesNotComeToItsEnd() throws {
+        try withWorld { world in
+            let ports = try (0..<2).map { _ in try freePort() }
+            let hook = world.path + "/hook"
+            try Data("#!/bin/sh\nkill -9 $PPID\n".utf8).write(to: URL(fileURLWithPath: hook))
+            chmod(hook, 0o755)
+            let a = try Node(
+                world, "walship", try world.folder("a"),
+                ["--listen", "127.0.0.1:\(ports[0])", "--name", "a", "--on-fence", hook])
+            let proxy = try world.proxy(to: ports[0])
+            let b = try Node(
+                world, "walrecv", try world.folder("b"),
+                ["--from", proxy.address, "--listen", "127.0.0.1:\(ports[1])", "--name", "b"])
+            try world.catchUp(a, [b])
+            proxy.cut()
+            try Data("1".utf8).write(to: URL(fileURLWithPath: a.folder + "/new"))
+            let words = ["switchover", "127.0.0.1:\(ports[0])", "127.0.0.1:\(ports[1])", "--timeout", "2s"]
+            let failed = try world.run("walctl", words)
+            #expect(failed.status == 2, "\(failed)")
+            try until("the capture") { try a.status()?.state == "streaming" }
+            proxy.open()
+            try world.catchUp(a, [b])
+            let outcome = try world.run("walctl", ["switchover", "127.0.0.1:\(ports[0])", "127.0.0.1:\(ports[1])"])
+            #expect(outcome.status == 2 && outcome.output.contains("primary    b at"), "\(outcome)")
+            #expect(outcome.errors.contains("b leads; 127.0.0.1:\(ports[0]) does not answer"), "\(outcome)")
+            #expect(try b.status()?["role"] as? String == "primary")
+            try b.stop()
         }
     }
 }

@@ -17,7 +17,12 @@ import WALTestKit
             try world.catchUp(p, [a])
             _ = try world.put(p.folder, "base", "base", "--durable", "1")
             try a.crash()
-            for number in 0..<10 { _ = try world.put(p.folder, "tail\(number)", "of p") }
+            let session = world.path + "/session"
+            var lost: [String] = []
+            for number in 0..<10 {
+                lost.append(try world.put(p.folder, "tail\(number)", "of p"))
+                if number == 1 { _ = try world.must("walctl", "get", p.folder, "base", "--session", session) }
+            }
             let request = String(repeating: "0123456789abcdef", count: 2)
             _ = try world.put(p.folder, "asked", "of p", "--request", request)
             try p.crash()
@@ -45,11 +50,44 @@ import WALTestKit
             try world.catchUp(a, [p])
             #expect(try text(ofFile: p.folder + "/one") == "1")
             #expect(!FileManager.default.fileExists(atPath: p.folder + "/tail3"))
+            // Also where the log does not go back so far, a position of the past that was lost is told from others; who has
+            // seen that past must not write as if nothing had happened.
+            let tail = try world.run("walctl", "get", p.folder, "base", "--after", lost[2])
+            #expect(tail.status == 3 && tail.errors.contains("epoch 2 began at segment"), "\(tail)")
+            for verb in ["mkdir", "stat"] {
+                let seen = try world.run("walctl", verb, a.folder, "base", "--session", session)
+                #expect(seen.status == 3 && seen.errors.contains("remove \(session) to begin anew"), "\(seen)")
+            }
             // A request whose write was lost is done when it is asked for again.
             try world.must("walctl", "switchover", "127.0.0.1:\(ports[1])", "127.0.0.1:\(ports[0])")
             _ = try world.put(p.folder, "asked", "again", "--request", request, "--timeout", "60s")
             #expect(try text(ofFile: p.folder + "/asked") == "again")
             for node in [p, a] { try node.stop() }
+        }
+    }
+
+    /// Two promotions by force, each where the other was not to be asked.
+    @Test func oneOfTwoPrimariesOfAnEpochIsGivenUp() throws {
+        try withTrio { trio in
+            try trio["a"].crash()
+            trio["c"].child.signal(SIGSTOP)
+            try trio.promote("b", "--force", "--timeout", "10s")
+            _ = try trio.world.put(trio.folder("b"), "of", "b")
+            trio["b"].child.signal(SIGSTOP)
+            trio["c"].child.signal(SIGCONT)
+            try trio.promote("c", "--force", "--timeout", "10s")
+            _ = try trio.world.put(trio.folder("c"), "of", "c")
+            trio["b"].child.signal(SIGCONT)
+            guard try trio.epoch("b") == trio.epoch("c") else { return }
+            for (name, other) in [("b", "c"), ("c", "b")] {
+                let note = try poll("a note of \(name)") { try trio[name].status()?.notes.first { $0.contains("too") } }
+                #expect(note.contains("\(other) at \(trio.address(other)) leads epoch 2"), "\(note)")
+            }
+            try trio.world.must(
+                "walctl", "rejoin", trio.folder("b"), "--to", trio.address("c"), "--wait", "--timeout", "60s")
+            try trio.expectEqual("c", but: ["a"])
+            #expect(trio.read("b", "of") == "c")
+            #expect(try trio.quarantine("b").contains { $0.hasSuffix("files/of") })
         }
     }
 

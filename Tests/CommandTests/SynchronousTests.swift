@@ -21,4 +21,75 @@ import Testing
             #expect(try trio.group("b")["sync_replicas"] as? Int == 2)
         }
     }
+
+    /// A promotion asks those whom the replicas know of. One that they do not know of acknowledges nothing.
+    @Test func aNewcomerCountsWhenTheOthersKnowOfIt() throws {
+        try withTrio(["a": ["--sync", "1"]]) { trio in
+            for name in ["b", "c"] { trio[name].child.signal(SIGSTOP) }
+            let d = try Node(
+                trio.world, "walrecv", try trio.world.folder("d"),
+                ["--from", trio.address("a"), "--listen", "127.0.0.1:\(try freePort())", "--name", "d"])
+            try until("d") { try trio["a"].status()?.replica("d")?["state"] as? String == "streaming" }
+            let put = try trio.world.walctl(
+                ["put", trio.folder("a"), "only-d", "--timeout", "2s"], input: Array("1".utf8))
+            #expect(put.status == 2 && put.errors.contains("0 of 1 replicas"), "\(put)")
+            #expect(try text(ofFile: d.folder + "/only-d") == "1")
+            let note = try #require(try trio["a"].status()?.notes.first { $0.hasPrefix("d: ") })
+            #expect(note.contains("1 of b, c"), "\(note)")
+            // One of the two is enough: a promotion needs both.
+            trio["b"].child.signal(SIGCONT)
+            try until("d counts") { try trio["a"].status()?.notes.contains { $0.hasPrefix("d: ") } == false }
+            trio["b"].child.signal(SIGSTOP)
+            _ = try trio.world.put(trio.folder("a"), "d-alone", "2", "--timeout", "10s")
+            for name in ["b", "c"] { trio[name].child.signal(SIGCONT) }
+            try trio["a"].crash()
+            try d.crash()
+            // They cannot forget it now.
+            let members = try trio.group("b")["members"] as? [[String: Any]] ?? []
+            #expect(members.contains { $0["name"] as? String == "d" }, "\(members)")
+            let refused = try trio.world.run("walctl", "promote", trio.address("b"))
+            #expect(refused.status == 2 && refused.errors.contains("missing: d"), "\(refused)")
+        }
+    }
+
+    /// What was acknowledged under the old number is as safe as it was, and what is acknowledged under the new one, too.
+    @Test func anotherNumberIsInForceWhenTheReplicasKnow() throws {
+        try withWorld { world in
+            let port = try freePort()
+            let folder = try world.folder("a")
+            func primary(_ sync: String) throws -> Node {
+                try Node(
+                    world, "walship", folder, ["--listen", "127.0.0.1:\(port)", "--name", "a", "--sync", sync])
+            }
+            func known(_ node: Node) throws -> Int? {
+                (try node.status()?["group"] as? [String: Any])?["sync_replicas"] as? Int
+            }
+            var a = try primary("1")
+            let replicas = try ["b", "c"].map { try world.replica($0, from: port) }
+            try world.catchUp(a, replicas)
+            try until("one") { try replicas.allSatisfy { try known($0) == 1 } }
+            replicas[1].child.signal(SIGSTOP)
+            _ = try world.put(folder, "b-has-it", "1")
+            try a.stop()
+            a = try primary("2")
+            try until("b is back") { try a.status()?.replica("b")?["state"] as? String == "streaming" }
+            // A promotion by c alone would be enough for two, and it lacks what was acknowledged for one.
+            #expect(try known(replicas[0]) == 1)
+            replicas[1].child.signal(SIGCONT)
+            try until("two") { try replicas.allSatisfy { try known($0) == 2 } }
+            try a.stop()
+            try replicas[1].stop()
+            a = try primary("1")
+            let note = try poll("a note") { try a.status()?.notes.first { $0.contains("--sync 1 is in force when") } }
+            #expect(note.contains("2 of b, c"), "\(note)")
+            let put = try world.walctl(["put", folder, "early", "--timeout", "2s"], input: Array("1".utf8))
+            #expect(put.status == 2 && put.errors.contains("1 of 2 replicas"), "\(put)")
+            try replicas[1].restart()
+            try until("one again") { try replicas.allSatisfy { try known($0) == 1 } }
+            try until("in force") { try a.status()?.notes.contains { $0.contains("in force") } == false }
+            try replicas[1].stop()
+            _ = try world.put(folder, "late", "2", "--timeout", "20s")
+            for node in [a, replicas[0]] { try node.stop() }
+        }
+    }
 }

@@ -72,11 +72,15 @@ import WALWire
     @Test func group() {
         let group = Group(
             leader: "h:1", syncReplicas: 2,
-            members: [Group.Member(name: "né", address: "i:2"), Group.Member(name: "x", address: "")])
+            members: [Group.Member(name: "né", address: "i:2"), Group.Member(name: "x", address: "")],
+            epochs: [EpochStart(epoch: 2, seq: 9)])
         #expect(
             Message.group(group).payload
                 == [3, 0x68, 0x3A, 0x31] + [2, 0, 0, 0] + [2] + [3, 0x6E, 0xC3, 0xA9] + [3, 0x69, 0x3A, 0x32]
-                + [1, 0x78] + [0])
+                + [1, 0x78] + [0] + [1] + u64(2) + u64(9))
+        var other = group
+        other.epochs[0].seq = 10
+        #expect(group.tag != 0 && group.tag != other.tag)
     }
 
     /// The examples of walship-protocol(7).
@@ -120,10 +124,11 @@ import WALWire
         let ack = Ack(
             received: 5, durable: 4, applied: 3, consumedBytes: 2, isSyncing: true, wantsHeartbeat: true, clock: -1,
             writtenBytes: 6,
-            copiedBytes: 7, loggedBytes: 8)
+            copiedBytes: 7, loggedBytes: 8, groupTag: 9)
         let clock = [UInt8](repeating: 0xFF, count: 8)
         #expect(
-            Message.ack(ack).payload == u64(5) + u64(4) + u64(3) + u64(2) + [1, 1] + clock + u64(6) + u64(7) + u64(8))
+            Message.ack(ack).payload
+                == u64(5) + u64(4) + u64(3) + u64(2) + [1, 1] + clock + u64(6) + u64(7) + u64(8) + u64(9))
     }
 
     @Test func heartbeat() {

@@ -65,7 +65,7 @@ enum Samples {
                     consumedBytes: random.anyUInt64(), isSyncing: random.once(in: 2),
                     wantsHeartbeat: random.once(in: 2), clock: clock(&random),
                     writtenBytes: random.anyUInt64(), copiedBytes: random.anyUInt64(),
-                    loggedBytes: random.anyUInt64()))
+                    loggedBytes: random.anyUInt64(), groupTag: random.anyUInt64()))
         case .heartbeat:
             return .heartbeat(
                 Heartbeat(
@@ -94,6 +94,9 @@ enum Samples {
                     leader: text(300, &random), syncReplicas: UInt32(truncatingIfNeeded: random.anyUInt64()),
                     members: (0..<random.int(in: 0...20)).map { _ in
                         Group.Member(name: text(255, &random), address: text(300, &random))
+                    },
+                    epochs: (0..<UInt64(random.int(in: 0...20))).map {
+                        EpochStart(epoch: 2 + $0 * 3, seq: 1 + $0 * 7)
                     }))
         case .content: return .content(some(&random))
         }

@@ -28,6 +28,8 @@ package struct WriteRequest: Codable, Sendable {
     package var target: String?
     /// How many replicas must have it on their disks before the answer.
     package var durable: Int?
+    /// A position, as typed, that the client has seen: where it is not on the history any more, nothing is written.
+    package var after: String?
 
     package init(_ operation: Operation, path: String) {
         self.operation = operation
@@ -123,7 +125,7 @@ extension ControlRequest.Verb {
         switch self {
         case .put, .commit, .write, .open, .read, .list, .next, .stat, .close: true
         case .status, .position, .mark, .resume, .wait, .verify, .segment, .holds, .forget: false
-        case .promise, .promote, .follow, .fence, .rejoin, .drain: false
+        case .promise, .promote, .follow, .fence, .rejoin, .drain, .undrain: false
         }
     }
 }

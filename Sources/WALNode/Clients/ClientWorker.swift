@@ -133,13 +133,20 @@ final class ClientWorker {
         guard let write = request.write else { throw NodeError(.usage, "nothing said what to write") }
         guard (write.durable ?? 1) > 0 else { throw NodeError(.usage, "durable on no replica is no condition") }
         try service.requireWritable()
+        if let after = write.after { try service.requireSeen(after) }
         return write
     }
 
+    /// What is remembered of a write: the client's number, and what it asked for. So the number is never the answer to
+    /// another question; of a put its content is not asked, for it need not be sent again.
     private func requestID(_ write: WriteRequest) throws -> RequestID {
-        do { return try RequestID(text: write.requestId) } catch {
+        guard (try? RequestID(text: write.requestId)) != nil else {
             throw NodeError(.usage, "'\(write.requestId)' is no number of a request: 32 hexadecimal digits")
         }
+        var asked = write
+        asked.durable = nil
+        asked.after = nil
+        return RequestID(Digest(of: try ControlJSON.encode(asked)))
     }
 
     private func path(_ text: String?) throws -> [Name] {

@@ -20,6 +20,16 @@ extension PrimaryNode: TreeService {
         }
     }
 
+    func requireSeen(_ position: String) throws {
+        let wanted = try parse(position)
+        guard wanted.epoch <= epoch else {
+            throw NodeError(
+                .noPrimary,
+                "\(file.node) leads epoch \(epoch) and has not heard of epoch \(wanted.epoch), which \(position) is of")
+        }
+        try requireHistory(wanted, position)
+    }
+
     private func parse(_ text: String) throws -> PositionText {
         do { return try PositionText(text) } catch { throw NodeError(.usage, "\(error)") }
     }

@@ -19,6 +19,8 @@ extension ReplicaNode: TreeService {
         return error
     }
 
+    func requireSeen(_ position: String) throws { try requireWritable() }
+
     func requireWritable() throws {
         guard let primaryAddress else {
             throw NodeError(.noPrimary, "\(nodeFile.node) is a replica and knows of no primary")

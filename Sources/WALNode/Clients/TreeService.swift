@@ -13,6 +13,8 @@ protocol TreeService: ControlService {
     func freshness(_ look: ReadRequest, seconds: Double) throws -> Freshness
     /// Throws where clients cannot write, with the address of the node where they can.
     func requireWritable() throws
+    /// Throws where a client has seen a past that was given up, or a primary that this node does not know of.
+    func requireSeen(_ position: String) throws
     func write(_ write: TreeWrite, seconds: Double) throws -> Position
     /// Throws, with the position, when so many replicas do not have it in time.
     func waitDurable(_ position: Position, count: Int, seconds: Double) throws

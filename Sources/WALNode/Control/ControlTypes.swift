@@ -6,7 +6,7 @@ package struct ControlRequest: Codable, Sendable {
     package enum Verb: String, Codable, Sendable {
         case status, position, mark, resume, wait, verify, segment, holds, forget
         /// What changes roles, see ``TreeNode``.
-        case promise, promote, follow, fence, rejoin, drain
+        case promise, promote, follow, fence, rejoin, drain, undrain
         /// Of clients, answered in the order in which they come.
         case put, commit, write, open, read, list, next, stat, close
     }
@@ -33,6 +33,10 @@ package struct ControlRequest: Codable, Sendable {
     package var history: String?
     /// `follow`, `fence`, `rejoin`: `HOST:PORT` of the primary.
     package var address: String?
+    /// `promote`: also a fenced primary.
+    package var force: Bool?
+    /// `promise`: all who are known to belong to the group.
+    package var members: [NodeStatus.Group.Member]?
     /// `put`, `write`: what to do; of a `put` before its content.
     package var write: WriteRequest?
     /// `open`, `list`, `stat`: what to look at, and how fresh it must be.

@@ -10,8 +10,7 @@ import WALSystem
 /// 4. The furthest of the candidates is promoted: it applies all that is durable, and begins the epoch.
 /// 5. The others are told to follow; who cannot be told hears it from the new primary.
 ///
-/// How many must promise: of N replicas, with A of them needed for a write to be acknowledged, any N - A + 1 have among
-/// them one that holds it; and more than half, so that no two epochs of one number can begin.
+/// How many must promise is what ``Quorum`` says.
 package struct Promotion {
     package struct Outcome: Codable, Sendable {
         package var node: String
@@ -23,6 +22,8 @@ package struct Promotion {
         package var missing: [String]
         /// What `--force` may have lost.
         package var warnings: [String]
+        /// What of a switchover is still to be done, after the lead was handed over.
+        package var unfinished: String?
     }
 
     /// The node to ask first, and to promote unless there are candidates.
@@ -62,6 +63,7 @@ package struct Promotion {
         guard let history = first.history else {
             throw NodeError(.failed, "\(first.node) belongs to no history yet; it has nothing to lead with")
         }
+        guard first.role != "fenced" else { return try await leadOn(first, history) }
         var addresses = [target] + candidates
         for address in first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
         var (seen, missing) = await GroupClient.explore(from: addresses, history: history)
@@ -91,11 +93,11 @@ package struct Promotion {
         // Everybody counts who may have acknowledged something: who is not there has a name, if not an address.
         let names = Set(members.map(\.name)).union(voters.map(\.status.node))
         let count = names.count
-        let acknowledged = max(1, Int(first.group?.syncReplicas ?? 0))
-        let safe = max(count - min(acknowledged, count) + 1, count / 2 + 1)
-        // What was acknowledged is safe where the primary gives the lead away. But no other promotion may be under way:
-        // one of those who promise must be among those whom that one needs.
-        let needed = isPlanned ? count - safe + 1 : safe
+        // Who has not heard of a higher number yet knows a lower one, which is safe.
+        let quorum = Quorum(
+            replicas: count,
+            needed: Int(statuses.filter { $0.epoch == newest }.compactMap { $0.group?.syncReplicas }.min() ?? 0))
+        let needed = isPlanned ? quorum.plannedPromises : quorum.promises
         var warnings: [String] = []
         let able = voters.filter { Self.isWhole($0.status) }
         if able.count < needed {
@@ -108,8 +110,8 @@ package struct Promotion {
                 return "\(name)\(why)"
             }
             let text =
-                "\(able.count) of \(count) replicas can promise and \(needed) must, for what was acknowledged to be safe; "
-                + "missing: \(lacking.joined(separator: "; "))"
+                "\(able.count) of \(count) replicas can promise and \(needed) must, for what was acknowledged to be safe"
+                + (lacking.isEmpty ? "" : "; missing: \(lacking.joined(separator: "; "))")
             guard isForced else {
                 throw NodeError(
                     .notMet, "\(text). Bring one back, or give --force: what only they have is then lost to the group")
@@ -129,11 +131,16 @@ package struct Promotion {
                 warnings.append("\(leader.status.node) is not fenced: \(error)")
             }
         }
+        let known = names.sorted().map { name in
+            let own = voters.first { $0.status.node == name }?.status.group?.address
+            return NodeStatus.Group.Member(name: name, address: own ?? members.first { $0.name == name }?.address)
+        }
         var promised: [Voter] = []
         for voter in voters {
             do {
-                let answer = try await GroupClient.ask(
-                    voter.address, Self.request(.promise, epoch, history), seconds: timeoutSeconds)
+                var promise = Self.request(.promise, epoch, history)
+                promise.members = known
+                let answer = try await GroupClient.ask(voter.address, promise, seconds: timeoutSeconds)
                 guard let position = answer.position else { throw NodeError(.failed, "no position") }
                 promised.append(Voter(seen: voter, position: position, isWhole: answer.isWhole ?? false))
                 say("\(voter.status.node) promises epoch \(epoch); it is at \(position.epoch):\(position.seq)")
@@ -164,6 +171,38 @@ package struct Promotion {
         var outcome = try await tell(promoted, at: best.seen.address, others: promised.map(\.seen) + leaders)
         outcome.missing += missing.map { "\($0.address): \($0.why)" }
         outcome.warnings = warnings
+        return outcome
+    }
+
+    /// A fenced primary leads on with what it has. What its successors have acknowledged is lost to the group, so none of them
+    /// may be there to be asked instead.
+    private func leadOn(_ first: NodeStatus, _ history: String) async throws -> Outcome {
+        let fenced = "\(first.node) is fenced: epoch \(first.knownEpoch) was promoted elsewhere"
+        let (all, missing) = await GroupClient.explore(from: first.groupAddresses + candidates, history: history)
+        let seen = Self.unique(all.filter { $0.status.node != first.node })
+        let heirs = seen.filter { $0.status.role == "primary" || $0.status.position.epoch > first.position.epoch }
+        if let heir = heirs.max(by: Self.isBehind) {
+            let remedy =
+                heir.status.role == "primary"
+                ? "walctl rejoin \(target) makes it a replica of that"
+                : "walctl promote \(heir.address), which has more of the history"
+            throw NodeError(.failed, "\(fenced), and \(heir.status.node) at \(heir.address) answers; \(remedy)")
+        }
+        let text = "\(fenced). What was written there since is lost to the group"
+        guard isForced else {
+            throw NodeError(
+                .notMet,
+                "\(text) if this node leads on: bring its successor back, and walctl rejoin \(target), or give --force")
+        }
+        let epoch = 1 + max(first.knownEpoch, seen.map(\.status.knownEpoch).max() ?? 0)
+        var request = Self.request(.promote, epoch, history)
+        request.force = true
+        say("\(first.node) leads on")
+        _ = try await GroupClient.ask(target, request, seconds: timeoutSeconds)
+        let promoted = try await waitUntilPrimary(target, epoch)
+        var outcome = try await tell(promoted, at: target, others: seen)
+        outcome.missing += missing.map { "\($0.address): \($0.why)" }
+        outcome.warnings = [text]
         return outcome
     }
 

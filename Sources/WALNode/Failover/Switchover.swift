@@ -40,13 +40,20 @@ package struct Switchover {
                     + (old.group?.primary.map { "; the primary is \($0)" } ?? ""))
         }
         var promotion = Promotion(target: to)
-        if old.role == "primary", new.role != "primary" {
-            promotion.drained = try await drain(old, new)
-        }
         promotion.timeoutSeconds = timeoutSeconds
         promotion.say = say
-        let outcome = try await promotion.run()
-        try await takeBack(outcome)
+        var outcome: Promotion.Outcome
+        do {
+            if old.role == "primary", new.role != "primary" {
+                promotion.drained = try await drain(old, new)
+            }
+            outcome = try await promotion.run()
+        } catch {
+            // One that is fenced by now does not take it.
+            _ = try? await GroupClient.ask(from, ControlRequest(.undrain), seconds: 5)
+            throw error
+        }
+        do { try await takeBack(outcome) } catch { outcome.unfinished = "\(NodeError(error))" }
         return outcome
     }
 
@@ -77,7 +84,13 @@ package struct Switchover {
     private func takeBack(_ outcome: Promotion.Outcome) async throws {
         let deadline = Clock.monotonicNanoseconds() + UInt64(timeoutSeconds * 1e9)
         while true {
-            let old = try await GroupClient.status(of: from)
+            let old: NodeStatus
+            do { old = try await GroupClient.status(of: from) } catch {
+                throw NodeError(
+                    .notMet,
+                    "\(outcome.node) leads; \(from) does not answer (\(NodeError(error))): walctl rejoin it when it is there"
+                )
+            }
             if old.role == "replica" { return }
             if old.role == "fenced", old.state != "rejoining" {
                 say("\(old.node) becomes a replica")

@@ -13,11 +13,28 @@ struct Herald {
     func start() -> Task<Void, Never> {
         Task { [node] in
             while !Task.isCancelled {
-                for address in Self.absent(node) { await Self.visit(address, node) }
+                for address in Self.absent(node) { await visit(address) }
                 try? await Task.sleep(for: Self.pause)
             }
         }
     }
+
+    /// One that was away may have been deposed meanwhile: whoever of the group can be reached is asked, before anything is
+    /// acknowledged. Nil where nobody says so in time.
+    func deposition() async -> RoleChange? {
+        let (seen, _) = await GroupClient.look(at: Self.absent(node), seconds: 2)
+        return seen.compactMap { deposition($0) }.max { $0.epoch < $1.epoch }?.change
+    }
+
+    private func deposition(_ seen: GroupClient.Seen) -> (epoch: UInt64, change: RoleChange)? {
+        let status = seen.status
+        let promised = promisedEpoch(status)
+        guard status.history == node.file.history, promised > node.epoch else { return nil }
+        let leader = status.role == "primary" ? seen.address.description : status.group?.primary
+        return (promised, .deposed(epoch: promised, leader: leader))
+    }
+
+    private func promisedEpoch(_ status: NodeStatus) -> UInt64 { status.group?.promisedEpoch ?? status.epoch }
 
     private static func absent(_ node: PrimaryNode) -> [Address] {
         let entries = node.replicas.entries
@@ -31,15 +48,16 @@ struct Herald {
         return Set(known.filter { !present.contains($0) }).compactMap { try? Address($0) }.filter { $0 != own }
     }
 
-    private static func visit(_ address: Address, _ node: PrimaryNode) async {
+    private func visit(_ address: Address) async {
         let file = node.file
         guard let status = try? await GroupClient.ask(address, ControlRequest(.status), seconds: 5).status,
             status.history == file.history, file.role == .primary
         else { return }
-        let promised = status.group?.promisedEpoch ?? status.epoch
-        if promised > node.epoch {
-            let leader = status.role == "primary" ? address.description : status.group?.primary
-            return node.host.request(.deposed(epoch: promised, leader: leader))
+        if let deposition = deposition(GroupClient.Seen(address: address, status: status)) {
+            return node.host.request(deposition.change)
+        }
+        if status.role == "primary", promisedEpoch(status) == node.epoch, status.node != file.node {
+            return node.note(rival: status.node, at: address)
         }
         guard file.isAppointed == true, let own = node.host.address else { return }
         var request = ControlRequest(status.role == "replica" ? .follow : .fence)

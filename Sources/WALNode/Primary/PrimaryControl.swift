@@ -61,6 +61,7 @@ extension PrimaryNode {
         case .drain:
             response.position = PositionStatus(try await drain())
             response.treeDigest = try catalog.state().treeDigest.description
+        case .undrain: undrain("the switchover was given up: capturing again")
         case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
         }
         return response
@@ -200,7 +201,7 @@ extension PrimaryNode {
         status.group = NodeStatus.Group(
             address: host.address?.description, primary: host.address?.description, formerPrimary: file.formerLeader,
             promisedEpoch: file.promisedEpoch,
-            syncReplicas: group.syncReplicas,
+            syncReplicas: UInt32(clamping: syncReplicas),
             members: group.members.map {
                 NodeStatus.Group.Member(name: $0.name, address: $0.address.isEmpty ? nil : $0.address)
             })
@@ -235,6 +236,7 @@ extension PrimaryNode {
     private var notes: [String] {
         var notes = progress.doubt.map { [$0] } ?? []
         if let degraded = replicas.degraded(needing: syncReplicas) { notes.append(degraded) }
+        notes += electorateNotes
         notes += progress.problems.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
         if let note = watch.note { notes.append(note) }
         let special = progress.skippedSpecial.load(ordering: .relaxed)

@@ -58,12 +58,19 @@ package final class PrimaryNode: NodeRole, LogSource {
     let damage = Mutex<(seq: UInt64, text: String)?>(nil)
     private let writer: Mutex<LogWriter?>
     private let finished = Finish()
-    /// See ``drain()``.
+    /// The end of the log when this role began.
+    let beganAt: Position
+    /// Another primary of this epoch.
+    let rival = Mutex<String?>(nil)
+    /// See ``groupNoted()``.
+    let settling = Mutex(())
+    /// See ``drain()``: monotonic nanoseconds.
+    private let drainDeadline = Mutex<UInt64?>(nil)
+    /// Nothing is captured any more.
     let isDrained = Atomic<Bool>(false)
 
     var folder: StateFolder { host.folder }
     var compression: Compression { settings.compression }
-    var syncReplicas: Int { settings.syncReplicas ?? 0 }
     var file: NodeFile { host.identity.value }
 
     init(_ given: PrimarySettings, host: NodeHost, logger: Logger) throws {
@@ -102,9 +109,11 @@ package final class PrimaryNode: NodeRole, LogSource {
             settings.capture.capturesDevices = settings.capture.capturesDevices || hasDevices
         }
         self.settings = settings
-        if before.isAppointed == true, writer.end.epoch < epoch { try Self.beginEpoch(epoch, history, catalog, writer) }
+        if before.isAppointed == true, writer.end.epoch < epoch { try Self.beginEpoch(host, history, catalog, writer) }
+        beganAt = writer.end
         self.writer = Mutex(writer)
         replicas = try ReplicaRegistry(folder: folder.directory)
+        replicas.setVoters(host.identity.value.voters ?? [])
         mailbox = try CaptureMailbox()
     }
 
@@ -170,8 +179,17 @@ package final class PrimaryNode: NodeRole, LogSource {
     /// An empty segment: from here on what this primary has is more than any log without it, and no log that has it lacks
     /// anything before it. Without it, a primary that had nothing to log yet would look as far as one of an epoch before.
     private static func beginEpoch(
-        _ epoch: UInt64, _ history: HistoryID, _ catalog: Catalog, _ writer: LogWriter
+        _ host: NodeHost, _ history: HistoryID, _ catalog: Catalog, _ writer: LogWriter
     ) throws {
+        let epoch = host.identity.value.epoch
+        // Of replicas it knows what it was told as one of them; how far they are they say when they come.
+        try ReplicaRegistry.forget(in: host.folder.directory)
+        let start = EpochStart(epoch: epoch, seq: writer.end.seq + 1)
+        // First, and once more after a crash: that the log holds it shows that it was done.
+        try host.identity.update { file in
+            let earlier = (file.epochs ?? []).filter { $0.epoch < epoch }
+            file.epochs = Array((earlier + [start]).suffix(Limits.maxGroupEpochs))
+        }
         let state = try catalog.state()
         let context = SegmentContext(
             history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),
@@ -182,32 +200,6 @@ package final class PrimaryNode: NodeRole, LogSource {
     }
 
     func hello() -> Hello { senderHello() }
-
-    /// What replicas must know when this node is gone.
-    func group() -> Group {
-        // Also those that have not come to this primary yet: they may have what it has acknowledged under another.
-        var members = Dictionary((file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
-        for (name, entry) in replicas.entries { members[name] = entry.reachable }
-        return Group(
-            leader: host.address?.description ?? "", syncReplicas: UInt32(clamping: syncReplicas),
-            members: members.sorted { $0.key < $1.key }.prefix(Limits.maxGroupMembers)
-                .map { Group.Member(name: $0.key, address: $0.value) })
-    }
-
-    /// The replica is none any more: no log is kept for it, and no promotion needs it. Should it come back, it is one again.
-    func forget(_ name: String) throws {
-        guard replicas.entries[name]?.owner == nil else {
-            throw NodeError(.failed, "replica '\(name)' is connected; stop it first")
-        }
-        let isMember = file.members?.contains { $0.name == name } ?? false
-        guard replicas.forget(name) || isMember else {
-            throw NodeError(.failed, "\(file.node) knows no replica '\(name)'")
-        }
-        try replicas.save()
-        try host.identity.update { $0.members?.removeAll { $0.name == name } }
-        signal.advance()
-        logger.notice("replica \(name) is forgotten")
-    }
 
     /// A replica got something else than it should have. Where that is what the log holds, no replica can come over it by
     /// the log, and each reconciles with the tree instead, as when the log were pruned.
@@ -261,6 +253,7 @@ package final class PrimaryNode: NodeRole, LogSource {
     // MARK: Running
 
     func run() async throws {
+        guard !isOver else { return await stop() }
         do {
             try startCapture()
             try await withGracefulShutdownHandler {
@@ -351,17 +344,27 @@ package final class PrimaryNode: NodeRole, LogSource {
     }
 
     /// Captures what there is and nothing after it, for whoever takes over; what is in the log is shipped on. Unless another
-    /// primary comes, it goes on by itself after a while.
+    /// primary comes, it goes on by itself a while after it was asked last.
     func drain() async throws -> Position {
-        if !isDrained.load(ordering: .relaxed) {
-            _ = try await mark()
+        let deadline = Clock.monotonicNanoseconds() + Self.drainNanoseconds
+        if drainDeadline.withLock({ current in
+            defer { current = deadline }
+            return current == nil
+        }) {
+            do {
+                _ = try await mark()
+            } catch {
+                drainDeadline.withLock { $0 = nil }
+                throw error
+            }
             isDrained.store(true, ordering: .relaxed)
             logger.notice("drained: nothing more is captured until another primary has taken over")
             Task { [self] in
-                try await Task.sleep(for: .seconds(Self.drainSeconds))
-                guard !isOver, file.role == .primary else { return }
-                logger.notice("nobody has taken over: capturing again")
-                host.request(.appointed)
+                while let deadline = drainDeadline.withLock({ $0 }) {
+                    let left = deadline.elapsed(since: Clock.monotonicNanoseconds())
+                    guard left > 0 else { return undrain("nobody has taken over: capturing again") }
+                    try await Task.sleep(for: .nanoseconds(Int64(left)))
+                }
             }
         }
         progress.isCancelled.store(true, ordering: .relaxed)
@@ -370,7 +373,14 @@ package final class PrimaryNode: NodeRole, LogSource {
         return logView.durableEnd
     }
 
-    private static let drainSeconds = 60
+    /// The role begins anew, as after a restart.
+    func undrain(_ why: String) {
+        guard drainDeadline.withLock({ $0.take() }) != nil, !isOver, file.role == .primary else { return }
+        logger.notice("\(why)")
+        host.request(.appointed)
+    }
+
+    private static let drainNanoseconds: UInt64 = 60_000_000_000
 
     private func startCapture() throws {
         finished.captureBegins()
@@ -501,64 +511,5 @@ package final class PrimaryNode: NodeRole, LogSource {
         do { try replicas.save() } catch { logger.warning("slots are not saved: \(error)") }
         await peers.close()
         do { try catalog.close() } catch { logger.warning("\(error)") }
-    }
-}
-
-/// How a node comes to its end: the first word counts.
-final class Finish: Sendable {
-    private struct State: Sendable {
-        var result: Result<Void, NodeError>?
-        var waiter: CheckedContinuation<Void, any Error>?
-        var isCaptureOver = true
-        var captureWaiter: CheckedContinuation<Void, Never>?
-    }
-
-    private let state = Mutex(State())
-
-    func finish(_ result: Result<Void, NodeError>) {
-        let waiter: CheckedContinuation<Void, any Error>? = state.withLock { state in
-            guard state.result == nil else { return nil }
-            state.result = result
-            defer { state.waiter = nil }
-            return state.waiter
-        }
-        waiter?.resume(with: result.mapError { $0 as any Error })
-    }
-
-    var isOver: Bool { state.withLock { $0.result != nil } }
-
-    func wait() async throws {
-        try await withCheckedThrowingContinuation { continuation in
-            let result: Result<Void, NodeError>? = state.withLock { state in
-                if state.result == nil { state.waiter = continuation }
-                return state.result
-            }
-            if let result { continuation.resume(with: result.mapError { $0 as any Error }) }
-        }
-    }
-
-    func captureBegins() {
-        state.withLock { $0.isCaptureOver = false }
-    }
-
-    func captureEnded(_ error: NodeError?) {
-        if let error { finish(.failure(error)) }
-        let waiter = state.withLock { state in
-            state.isCaptureOver = true
-            defer { state.captureWaiter = nil }
-            return state.captureWaiter
-        }
-        waiter?.resume()
-    }
-
-    /// Returns when the worker thread is done with log and catalog.
-    func waitForCapture() async {
-        await withCheckedContinuation { continuation in
-            let isOver = state.withLock { state in
-                if !state.isCaptureOver { state.captureWaiter = continuation }
-                return state.isCaptureOver
-            }
-            if isOver { continuation.resume() }
-        }
     }
 }

@@ -17,8 +17,12 @@ extension ReplicaNode {
         let file = nodeFile
         return Group(
             leader: file.leader ?? "", syncReplicas: file.syncReplicas ?? 0,
-            members: (file.members ?? []).map { Group.Member(name: $0.name, address: $0.address) })
+            members: (file.members ?? []).map { Group.Member(name: $0.name, address: $0.address) },
+            epochs: file.epochs ?? [])
     }
+
+    /// Who is served here acknowledges to nobody else.
+    func groupNoted() {}
 
     func standing(of position: Position) -> SenderMachine.Standing { standing(of: position, on: logView) }
 

@@ -153,7 +153,10 @@ final class ReceiverRole: PeerRole {
                 }
             case .content: break
             case .heartbeat(let beat): node.heartbeat(beat)
-            case .group(let group): node.host.note(group)
+            case .group(let group):
+                guard node.host.note(group) else { break }
+                node.update { $0.groupTag = group.tag }
+                acknowledge()
             case .refused(let refusal):
                 node.upstream.redirected(to: refusal.address)
                 connection?.close(reason: node.refused(refusal))

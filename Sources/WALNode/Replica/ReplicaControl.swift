@@ -51,7 +51,7 @@ extension ReplicaNode {
                         continuation.resume(with: $0)
                     })
             }
-        case .drain, .forget: throw NodeError(.failed, "\(nodeFile.node) is a replica; ask its primary")
+        case .drain, .undrain, .forget: throw NodeError(.failed, "\(nodeFile.node) is a replica; ask its primary")
         case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
         }
         return response

@@ -57,6 +57,8 @@ struct ReplicaState: Sendable {
     var primaryCaptureTime: Int64 = 0
     var problem: String?
     var isStopping = false
+    /// See ``Ack/groupTag``.
+    var groupTag: UInt64 = 0
     /// About to be a primary: no other is listened to, and what cannot be had any more is not waited for.
     var isDraining = false
     /// Called on the apply thread when all of the log is applied.
@@ -76,7 +78,7 @@ struct ReplicaState: Sendable {
         return Ack(
             received: received.seq, durable: min(durable.seq, limit), applied: applied.seq,
             consumedBytes: 0, isSyncing: phase == .syncing || needsSync || session != nil,
-            clock: Int64(clamping: Clock.monotonicNanoseconds()))
+            clock: Int64(clamping: Clock.monotonicNanoseconds()), groupTag: groupTag)
     }
 }
 

@@ -15,8 +15,9 @@ extension ReplicaNode {
 
     /// Hears of no primary of a lower epoch from now on, and says what it has of them.
     ///
-    /// An epoch is promised once: two who want to promote at the same time must not both have it.
-    func promise(epoch: UInt64) async throws -> Promise {
+    /// An epoch is promised once: two who want to promote at the same time must not both have it. With it goes what the others
+    /// know of the group, for any later promotion meets one of those who promise now.
+    func promise(epoch: UInt64, members: [NodeStatus.Group.Member]) async throws -> Promise {
         let file = nodeFile
         try host.identity.update { file in
             guard epoch > file.promisedEpoch else {
@@ -26,6 +27,10 @@ extension ReplicaNode {
             }
             file.promisedEpoch = epoch
             file.forgetLeader()
+            let known = Set((file.members ?? []).map(\.name))
+            let others = members.filter { !known.contains($0.name) && $0.name.utf8.count <= Limits.maxNodeNameBytes }
+            let more = others.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
+            file.members = Array(((file.members ?? []) + more).prefix(Limits.maxGroupMembers))
         }
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
         dropReplicas("a higher epoch was promised")

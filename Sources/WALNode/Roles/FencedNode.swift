@@ -119,13 +119,21 @@ final class FencedNode: NodeRole {
         return response
     }
 
+    /// Of the log, which is as the primary has left it.
+    func end() throws -> Position {
+        let status = try currentStatus().position
+        return Position(epoch: status.epoch, seq: status.seq, chain: try Digest(text: status.chain))
+    }
+
     func currentStatus() throws -> NodeStatus {
         var status = try OfflineStatus.read(
             host.folder.directory, folderPath: host.folder.path, treePath: host.rootPath)
         status.state = host.identity.value.isRejoining == true ? "rejoining" : "fenced"
         status.group = NodeStatus.Group(host.identity.value, address: host.address?.description)
         status.pid = ProcessFacts.processID
-        status.notes = [progress.doubt, text].compactMap { $0 }
+        let leader = host.identity.value.leader ?? "the primary"
+        let note = host.identity.value.isRejoining == true ? "rejoining \(leader)" : text
+        status.notes = [progress.doubt, note].compactMap { $0 }
         return status
     }
 }

@@ -44,17 +44,19 @@ final class NodeHost: Sendable {
         changes.withLock { $0 = body }
     }
 
-    /// Notes what a primary has told of the group. That it is lost with the next crash would be no harm, but a failed write
-    /// of it is worth a word.
-    func note(_ group: Group) {
+    /// Notes what a primary has told of the group; true when that is durable, so that the primary may count on it.
+    func note(_ group: Group) -> Bool {
         do {
             try identity.update { file in
                 if !group.leader.isEmpty { file.leader = group.leader }
                 file.members = group.members.map { NodeFile.Member(name: $0.name, address: $0.address) }
                 file.syncReplicas = group.syncReplicas
+                file.epochs = group.epochs
             }
+            return true
         } catch {
             logger.warning("the group is not noted: \(error)")
+            return false
         }
     }
 }

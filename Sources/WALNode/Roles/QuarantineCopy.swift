@@ -21,8 +21,12 @@ struct QuarantineCopy {
         var paths: [String] = []
         for object in objects {
             guard let row = try catalog.object(object) else { continue }
-            for place in try catalog.places(of: object, limit: 1) where try copy(row, place) {
+            let places = try catalog.places(of: object, limit: Self.maxNames)
+            guard let first = places.first, try copy(row, first) else { continue }
+            for place in places {
                 paths.append(PathText.joined((try catalog.path(of: place.parent) ?? []) + [place.name]))
+                guard place != first else { continue }
+                try directory(first.parent).link(first.name, to: directory(place.parent), place.name)
             }
         }
         return paths.sorted()
@@ -34,6 +38,7 @@ struct QuarantineCopy {
             switch row.kind {
             case .directory:
                 _ = try directory(row.id)
+                return true
             case .symlink:
                 try directory(place.parent).makeSymlink(place.name, target: try source.readLink(place.name))
             case .file:
@@ -45,12 +50,12 @@ struct QuarantineCopy {
                 if try !to.cloneAll(from: from) {
                     _ = try to.copyRange(from: from, sourceOffset: 0, to: 0, length: status.size)
                 }
-                try to.setMode(status.mode)
-                try to.setModificationTime(status.mtime)
                 try to.close()
                 try from.close()
-            case .fifo, .characterDevice, .blockDevice: return false
+            case .fifo, .characterDevice, .blockDevice:
+                try directory(place.parent).makeNode(place.name, row.kind, source.status(of: place.name).device)
             }
+            try dress(place, as: source.status(of: place.name), source.attributes(of: place.name).attributes)
             return true
         } catch let error as SystemError {
             // Gone since the look at it.
@@ -58,6 +63,19 @@ struct QuarantineCopy {
             return false
         }
     }
+
+    /// As it stood in the tree: owner first, for a change of it takes setuid away.
+    private mutating func dress(_ place: Place, as status: FileStatus, _ attributes: Attributes) throws {
+        let folder = try directory(place.parent)
+        let isPrivileged = ProcessFacts.effectiveUserID == 0
+        if isPrivileged { try folder.setOwner(place.name, uid: status.uid, gid: status.gid) }
+        if status.kind != .symlink { try folder.setMode(place.name, status.mode) }
+        _ = try AttributeTarget(folder, place.name).set(attributes, isNew: true, isPrivileged: isPrivileged)
+        try folder.setModificationTime(place.name, status.mtime)
+    }
+
+    /// Of one object; the rest of its names stays with it in the tree.
+    private static let maxNames = 1000
 
     private mutating func directory(_ object: ObjectID) throws -> Directory {
         if let known = made[object] { return known }

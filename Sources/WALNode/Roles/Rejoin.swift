@@ -58,6 +58,8 @@ struct Rejoin {
                 transaction.state.isComplete = false
             }
         }
+        // Whom it served as a primary it serves no more.
+        try ReplicaRegistry.forget(in: host.folder.directory)
         try host.identity.update { file in
             file.role = .replica
             file.isRejoining = nil

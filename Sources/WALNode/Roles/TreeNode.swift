@@ -152,6 +152,11 @@ package final class TreeNode: Service {
     package func run() async throws {
         do {
             let channels = try await listen()
+            // Who was promoted just now knows that nobody was after it.
+            if let primary, case .deposed(let epoch, let leader) = await Herald(node: primary).deposition() {
+                try await fence(epoch: epoch, leader: leader)
+            }
+            RoleHook.runPending(settings, host)
             while true {
                 let watch = try await beginTenure()
                 defer { watch?.cancel() }
@@ -179,17 +184,11 @@ package final class TreeNode: Service {
 
     private func takeRole() throws {
         let file = host.identity.value
-        let before = role
         let next = try Self.makeRole(settings, host, logger)
         current.withLock { $0 = next }
         isChanging.withLock { $0 = false }
         logger.notice("this node is \(file.role.rawValue) now", metadata: ["epoch": "\(file.promisedEpoch)"])
-        // What goes on as it was, after a switchover that nobody finished or in a rejoin, is no news.
-        switch next {
-        case is PrimaryNode where !(before is PrimaryNode): RoleHook.run(settings.onPromote, "promote", host)
-        case is FencedNode where !(before is FencedNode): RoleHook.run(settings.onFence, "fence", host)
-        default: break
-        }
+        RoleHook.runPending(settings, host)
     }
 
     private func listen() async throws -> [any Channel] {
@@ -251,6 +250,7 @@ package final class TreeNode: Service {
                 // Of a later one the leader may not be known yet.
                 file.leader = leader ?? (file.promisedEpoch == epoch ? file.leader : nil)
                 file.promisedEpoch = epoch
+                if before.role == .primary { file.pendingHook = .fence }
             }
             guard before.role == .primary else { return }
             let who = leader.map { "; the primary is \($0)" } ?? ""
@@ -263,10 +263,19 @@ package final class TreeNode: Service {
     }
 
     /// Makes the replica the primary of `epoch`, which it and enough others have promised. Returns where it begins.
-    func promote(epoch: UInt64) async throws -> Position {
+    ///
+    /// A fenced primary has promised nothing, and takes the epoch, where it is forced to lead on.
+    func promote(epoch: UInt64, isForced: Bool) async throws -> Position {
         try await transitions.run { [self] in
             let file = host.identity.value
             if file.role == .primary, file.epoch == epoch, let primary { return primary.logView.durableEnd }
+            if let fenced = role as? FencedNode, isForced, file.isRejoining != true, epoch > file.promisedEpoch {
+                let position = try fenced.end()
+                try host.identity.update { $0.lead(epoch, at: host.address) }
+                endRole()
+                logger.critical("forced to lead on at \(position.short): what was promoted meanwhile is given up")
+                return position
+            }
             guard let replica else {
                 throw NodeError(.failed, "\(file.node) is \(file.role.rawValue); only a replica can be promoted")
             }
@@ -277,16 +286,8 @@ package final class TreeNode: Service {
             defer { endRole() }
             try host.identity.update { file in
                 guard file.promisedEpoch == epoch else { throw refusal }
-                file.role = .primary
-                file.isAppointed = true
-                file.epoch = epoch
-                file.promisedEpoch = epoch
-                file.members?.removeAll { $0.name == file.node }
-                file.forgetLeader()
-                file.leader = host.address?.description
+                file.lead(epoch, at: host.address)
             }
-            // Of replicas it knows what it was told as one of them; how far they are they say when they come.
-            try? ReplicaRegistry.forget(in: host.folder.directory)
             logger.notice("promoted at \(position.short)", metadata: ["epoch": "\(epoch)"])
             return position
         }
@@ -301,7 +302,8 @@ package final class TreeNode: Service {
                 throw NodeError(.noPrimary, "\(file.node) knows no primary; name one with --to HOST:PORT")
             }
             let isDiverged = replica?.snapshot.phase == .diverged
-            guard file.role == .fenced || isDiverged else {
+            let hasRival = primary?.rival.withLock { $0 } != nil
+            guard file.role == .fenced || isDiverged || hasRival else {
                 guard file.role == .replica else {
                     throw NodeError(
                         .failed,
@@ -338,9 +340,27 @@ extension TreeNode: ControlService {
             Task { [self] in
                 do { answer(try await appoint(request)) } catch { answer(ControlResponse(error: error)) }
             }
+        case .status, .position: ask(request, answer: answer)
         default: role.handle(request, answer: answer)
         }
     }
+
+    /// A role that ends under a question cannot answer it; the next one can.
+    private func ask(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
+        let asked = role
+        asked.handle(request) { [self] response in
+            guard response.error != nil, asked.isOver else { return answer(response) }
+            Task {
+                let deadline = Clock.monotonicNanoseconds() + Self.changeNanoseconds
+                while role === asked, Clock.monotonicNanoseconds() < deadline {
+                    try? await Task.sleep(for: .milliseconds(5))
+                }
+                role.handle(request, answer: answer)
+            }
+        }
+    }
+
+    private static let changeNanoseconds: UInt64 = 10_000_000_000
 
     private func appoint(_ request: ControlRequest) async throws -> ControlResponse {
         var response = ControlResponse()
@@ -354,11 +374,11 @@ extension TreeNode: ControlService {
                 let file = host.identity.value
                 throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
             }
-            let promise = try await replica.promise(epoch: epoch)
+            let promise = try await replica.promise(epoch: epoch, members: request.members ?? [])
             response.position = PositionStatus(promise.position)
             response.isWhole = promise.isWhole
         case .promote:
-            response.position = PositionStatus(try await promote(epoch: epoch))
+            response.position = PositionStatus(try await promote(epoch: epoch, isForced: request.force ?? false))
         case .follow:
             guard let replica else {
                 let file = host.identity.value

@@ -23,6 +23,8 @@ protocol LogSource: AnyObject, Sendable {
 
     /// What the replicas must know when this node is gone.
     func group() -> Group
+    /// A replica has come, or has noted what it was told of the group.
+    func groupNoted()
     func standing(of position: Position) -> SenderMachine.Standing
     /// The end of the primary's log, as far as it is known here.
     ///
@@ -50,9 +52,12 @@ extension LogSource {
     /// the log does not reach otherwise is not known.
     func requireHistory(_ wanted: PositionText, _ text: String) throws {
         let end = logView.durableEnd
-        if wanted.seq > end.seq, wanted.epoch < end.epoch {
-            throw NodeError(
-                .diverged, "\(text) is not on this history: epoch \(wanted.epoch) ended before, and it is at \(end)")
+        // Also of segments that the log does not hold any more.
+        let later = (host.identity.value.epochs ?? []).first { $0.epoch > wanted.epoch && $0.seq <= wanted.seq }
+        guard later == nil, wanted.seq <= end.seq || wanted.epoch >= end.epoch else {
+            let ended =
+                later.map { "epoch \($0.epoch) began at segment \($0.seq)" } ?? "epoch \(wanted.epoch) ended before"
+            throw NodeError(.diverged, "\(text) is not on this history: \(ended), and it is at \(end)")
         }
         guard wanted.seq > 0, let own = try logView.position(at: wanted.seq),
             own.epoch > wanted.epoch || own.chain != wanted.chain ?? own.chain

@@ -39,6 +39,8 @@ final class ReplicaRegistry: Sendable {
         var traffic = TrafficSum()
         /// nil before the first acknowledgement of this run.
         var disk: Disk?
+        /// See ``Ack/groupTag``; of this run.
+        var groupTag: UInt64 = 0
     }
 
     /// What of a replica is waited for.
@@ -59,6 +61,8 @@ final class ReplicaRegistry: Sendable {
         var waiters: [UInt64: Waiter] = [:]
         var nextWaiter: UInt64 = 0
         var isDirty = false
+        /// Whose durable segments are waited for; nil for everybody's.
+        var voters: Set<String>?
     }
 
     private struct Slot: Codable {
@@ -138,6 +142,7 @@ final class ReplicaRegistry: Sendable {
             entry.isLost = false
             entry.isDialled = isDialled
             entry.sent = nil
+            entry.groupTag = 0
             entry.traffic.begin(traffic)
             state.entries[hello.node] = entry
             return true
@@ -170,7 +175,7 @@ final class ReplicaRegistry: Sendable {
     private func takeMet(_ state: inout State) -> [(@Sendable (Int) -> Void, Int)] {
         var met: [(@Sendable (Int) -> Void, Int)] = []
         for (id, waiter) in state.waiters {
-            let count = Self.count(state.entries, waiter)
+            let count = Self.count(state, waiter)
             guard count >= waiter.count else { continue }
             state.waiters[id] = nil
             met.append((waiter.done, count))
@@ -178,12 +183,12 @@ final class ReplicaRegistry: Sendable {
         return met
     }
 
-    private static func count(_ entries: [String: Entry], _ waiter: Waiter) -> Int {
-        entries.values.count { entry in
+    private static func count(_ state: State, _ waiter: Waiter) -> Int {
+        state.entries.count { name, entry in
             guard entry.isDialled || !waiter.isDialledOnly, !entry.isLost else { return false }
             return switch waiter.mark {
             // Whether it is connected now says nothing of its disk.
-            case .durable: (entry.durable ?? 0) >= waiter.seq
+            case .durable: (entry.durable ?? 0) >= waiter.seq && state.voters?.contains(name) ?? true
             case .applied: (entry.applied ?? 0) >= waiter.seq && entry.state == "streaming"
             }
         }
@@ -209,8 +214,26 @@ final class ReplicaRegistry: Sendable {
     func cancel(_ waiter: UInt64) -> Int? {
         state.withLock { state in
             guard let waiting = state.waiters.removeValue(forKey: waiter) else { return nil }
-            return Self.count(state.entries, waiting)
+            return Self.count(state, waiting)
         }
+    }
+
+    /// Only these count where something is to be durable.
+    func setVoters(_ names: [String]) {
+        let met = state.withLock { state in
+            state.voters = Set(names)
+            return takeMet(&state)
+        }
+        for (done, count) in met { done(count) }
+    }
+
+    /// How many of these have noted the group of that tag in this run.
+    func count(of names: [String], noted tag: UInt64) -> Int {
+        state.withLock { state in names.count { state.entries[$0]?.groupTag == tag } }
+    }
+
+    func count(of names: [String], durable seq: UInt64) -> Int {
+        state.withLock { state in names.count { state.entries[$0]?.durable ?? 0 >= seq } }
     }
 
     /// False when there is none of that name.
@@ -230,7 +253,9 @@ final class ReplicaRegistry: Sendable {
     /// What a status says while fewer replicas than must are there; nil while there are enough.
     func degraded(needing count: Int) -> String? {
         let (connected, missing) = state.withLock { state in
-            let connected = state.entries.filter { $0.value.state == "streaming" }
+            let connected = state.entries.filter {
+                $0.value.state == "streaming" && state.voters?.contains($0.key) ?? true
+            }
             return (connected.count, state.entries.keys.filter { connected[$0] == nil }.sorted())
         }
         guard connected < count else { return nil }

@@ -30,6 +30,8 @@ final class SenderRole: PeerRole {
     private var echo: Int64 = 0
     private var logger: Logger
     private var toldGroup: Group?
+    /// What the replica has noted of that.
+    private var notedGroup: UInt64 = 0
     /// Called with the reason when the connection is over.
     private let ended: (@Sendable (String) -> Void)?
 
@@ -74,7 +76,8 @@ final class SenderRole: PeerRole {
                 perform(machine.refuse(Refusal(.busy, text)))
                 return
             }
-            // Before anything that this one acknowledges: the others must not take it for no member then.
+            // The others are to know of this one, before anything that it acknowledges can count.
+            node.groupNoted()
             node.signal.advance()
             logger[metadataKey: "replica"] = "\(hello.node)"
             received = hello.position.seq
@@ -167,7 +170,12 @@ final class SenderRole: PeerRole {
             entry.durable = counts ? min(ack.durable, end) : 0
             entry.applied = counts ? min(ack.applied, end) : 0
             entry.disk = ReplicaRegistry.Disk(ack)
+            entry.groupTag = ack.groupTag
             entry.state = ack.isSyncing || !isStreaming ? "syncing" : "streaming"
+        }
+        if ack.groupTag != notedGroup {
+            notedGroup = ack.groupTag
+            node.groupNoted()
         }
     }
 

@@ -1,6 +1,7 @@
 import Foundation
 import WALFormat
 import WALSystem
+import WALWire
 
 /// `node.json`: who this node is and what it has promised. Written whole, by durable rename, and only when it changes.
 package struct NodeFile: Codable, Hashable, Sendable {
@@ -33,11 +34,18 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package var members: [Member]?
     /// See ``Group/syncReplicas``.
     package var syncReplicas: UInt32?
+    /// See ``Group/epochs``.
+    package var epochs: [EpochStart]?
+    /// Of a primary: whose acknowledgements count, and how many of them are needed, see ``Electorate``.
+    package var voters: [String]?
+    package var votersNeeded: UInt32?
     /// The role is one that the node was given while it ran, by a promotion or what followed from one: whichever daemon is
     /// started for the tree takes it up again.
     package var isAppointed: Bool?
     /// A rejoin was begun and is to be gone on with.
     package var isRejoining: Bool?
+    /// The site's program for this change of the role is still to be started.
+    package var pendingHook: RoleHook.Event?
 
     package struct Member: Codable, Hashable, Sendable {
         package var name: String
@@ -45,12 +53,14 @@ package struct NodeFile: Codable, Hashable, Sendable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case format, node, role, history, epoch, filter, leader, upstream, members
+        case format, node, role, history, epoch, filter, leader, upstream, members, epochs, voters
+        case votersNeeded = "voters_needed"
         case promisedEpoch = "promised_epoch"
         case formerLeader = "former_leader"
         case syncReplicas = "sync_replicas"
         case isAppointed = "appointed"
         case isRejoining = "rejoining"
+        case pendingHook = "pending_hook"
     }
 
     package init(node: String, role: Role, history: HistoryID?, epoch: UInt64) {
@@ -65,6 +75,20 @@ package struct NodeFile: Codable, Hashable, Sendable {
     mutating func forgetLeader() {
         formerLeader = leader ?? formerLeader
         leader = nil
+    }
+
+    /// Promoted. All of the group count from the beginning, for those who have promised the epoch know of them.
+    mutating func lead(_ epoch: UInt64, at address: Address?) {
+        role = .primary
+        isAppointed = true
+        self.epoch = epoch
+        promisedEpoch = epoch
+        members?.removeAll { $0.name == node }
+        voters = members?.map(\.name)
+        votersNeeded = syncReplicas
+        forgetLeader()
+        leader = address?.description
+        pendingHook = .promote
     }
 
     package var historyID: HistoryID {

@@ -1,0 +1,123 @@
+import Logging
+import Synchronization
+import WALFormat
+import WALWire
+
+/// Whose acknowledgements count, and how many of them are needed.
+///
+/// A promotion counts on what those it asks know of the group. A replica that none of them knows of is not asked; so what
+/// such a one has acknowledged must count for nothing. The group in force, ``NodeFile/voters`` and
+/// ``NodeFile/votersNeeded``, is therefore not simply the group as it is: a change of members, or of `--sync`, is told to all
+/// replicas first, and is in force when ``Quorum/notes`` of the group in force have made it durable.
+extension PrimaryNode {
+    /// As it is told to the replicas: what they must know when this node is gone.
+    func group() -> Group {
+        let file = file
+        return Group(
+            leader: host.address?.description ?? "", syncReplicas: neededSoon(file),
+            members: members(file).sorted { $0.key < $1.key }.prefix(Limits.maxGroupMembers)
+                .map { Group.Member(name: $0.key, address: $0.value) },
+            epochs: file.epochs ?? [])
+    }
+
+    /// Also those that have not come to this primary yet: they may have what it has acknowledged under another.
+    private func members(_ file: NodeFile) -> [String: String] {
+        var members = Dictionary((file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
+        for (name, entry) in replicas.entries { members[name] = entry.reachable }
+        return members
+    }
+
+    /// A higher number is told when so many have all that was acknowledged under the lower one: a promotion that knew of it
+    /// before would ask too few for that.
+    private func neededSoon(_ file: NodeFile) -> UInt32 {
+        let wanted = UInt32(clamping: settings.syncReplicas ?? 0)
+        let known = file.votersNeeded ?? 0
+        guard wanted > known else { return wanted }
+        let have = replicas.count(of: file.voters ?? [], durable: beganAt.seq)
+        return have >= Int(wanted) ? wanted : known
+    }
+
+    /// How many replicas must have something before it is answered as safe. A lower number than before is not in force
+    /// before a promotion would know of it.
+    var syncReplicas: Int { max(settings.syncReplicas ?? 0, Int(file.votersNeeded ?? 0)) }
+
+    /// Puts the group in force that the replicas were told of, where enough have noted it. Called whenever one has.
+    func groupNoted() {
+        settling.withLock { _ in
+            let file = file
+            let group = group()
+            let names = group.members.map(\.name)
+            let voters = file.voters ?? []
+            let members = group.members.map { NodeFile.Member(name: $0.name, address: $0.address) }
+            let isInForce = Set(names) == Set(voters) && group.syncReplicas == file.votersNeeded ?? 0
+            guard !isInForce || members != file.members else { return }
+            let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
+            guard replicas.count(of: voters, noted: group.tag) >= quorum.notes else { return }
+            do {
+                // Before it counts. Where they are, this node must know after a restart: one of them may lead by then.
+                try host.identity.update { file in
+                    file.members = members
+                    file.voters = names
+                    file.votersNeeded = group.syncReplicas
+                }
+                replicas.setVoters(names)
+            } catch {
+                logger.warning("the group is not put in force: \(error)")
+            }
+        }
+    }
+
+    /// What a status says of replicas that do not count yet.
+    var electorateNotes: [String] {
+        let file = file
+        let voters = file.voters ?? []
+        let waiting = members(file).keys.filter { !voters.contains($0) }.sorted()
+        let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
+        var notes = rival.withLock { $0 }.map { [$0] } ?? []
+        if !waiting.isEmpty {
+            notes.append(
+                "\(waiting.joined(separator: ", ")): acknowledgements count when \(quorum.notes) of "
+                    + "\(voters.joined(separator: ", ")) have heard of it; walctl forget takes away who will not come back"
+            )
+        }
+        if let wanted = settings.syncReplicas, wanted < Int(file.votersNeeded ?? 0) {
+            notes.append(
+                "--sync \(wanted) is in force when \(quorum.notes) of \(voters.joined(separator: ", ")) have heard of it, "
+                    + "until then \(file.votersNeeded ?? 0); walctl forget takes away who will not come back")
+        }
+        return notes
+    }
+
+    /// Both were forced to lead, each where the other could not be asked. Neither can know which one is to be given up.
+    func note(rival name: String, at address: Address) {
+        let text =
+            "\(name) at \(address) leads epoch \(epoch), too: give one of the two up by walctl rejoin \(host.rootPath) --to "
+            + "\(address), or the other way round"
+        let isNew = rival.withLock { rival in
+            defer { rival = text }
+            return rival != text
+        }
+        if isNew { logger.critical("\(text)") }
+    }
+
+    /// The replica is none any more: no log is kept for it, and no promotion needs it. Should it come back, it is one again.
+    func forget(_ name: String) throws {
+        guard replicas.entries[name]?.owner == nil else {
+            throw NodeError(.failed, "replica '\(name)' is connected; stop it first")
+        }
+        let isMember = file.members?.contains { $0.name == name } ?? false
+        guard replicas.forget(name) || isMember else {
+            throw NodeError(.failed, "\(file.node) knows no replica '\(name)'")
+        }
+        try replicas.save()
+        try host.identity.update { file in
+            file.members?.removeAll { $0.name == name }
+            // The operator's word that it will neither acknowledge nor promise anything.
+            file.voters?.removeAll { $0 == name }
+        }
+        replicas.setVoters(file.voters ?? [])
+        groupNoted()
+        signal.advance()
+        logger.notice("replica \(name) is forgotten")
+    }
+}
