@@ -9,18 +9,25 @@ final class Trio {
     private(set) var ports: [String: Int] = [:]
     private let more: [String: [String]]
 
-    /// `more` are further arguments by name.
-    init(_ world: World, _ more: [String: [String]] = [:], before: (String) throws -> Void = { _ in }) throws {
+    /// `more` are further arguments by name; `onDisk` has a file system of its own.
+    init(
+        _ world: World, _ more: [String: [String]] = [:], onDisk: String? = nil,
+        before: (String) throws -> Void = { _ in }
+    ) throws {
         self.world = world
         self.more = more
-        for name in ["a", "b", "c"] { ports[name] = try freePort() }
-        try before(try world.folder("a"))
+        var folders: [String: String] = [:]
+        for name in ["a", "b", "c"] {
+            ports[name] = try freePort()
+            folders[name] = name == onDisk ? try world.mountExt4(name, megabytes: 256) : try world.folder(name)
+        }
+        try before(folders["a"]!)
         nodes["a"] = try Node(
-            world, "walship", try world.folder("a"),
+            world, "walship", folders["a"]!,
             ["--listen", "127.0.0.1:\(ports["a"]!)", "--name", "a"] + (more["a"] ?? []))
         for name in ["b", "c"] {
             nodes[name] = try Node(
-                world, "walrecv", try world.folder(name),
+                world, "walrecv", folders[name]!,
                 ["--from", address("a"), "--listen", address(name), "--name", name] + (more[name] ?? []))
         }
         try catchUp("a")
@@ -89,9 +96,11 @@ final class Trio {
     }
 }
 
-func withTrio(_ more: [String: [String]] = [:], _ body: (Trio) throws -> Void) throws {
+func withTrio(
+    _ more: [String: [String]] = [:], onDisk: String? = nil, _ body: (Trio) throws -> Void
+) throws {
     try withWorld { world in
-        let trio = try Trio(world, more) { folder in
+        let trio = try Trio(world, more, onDisk: onDisk) { folder in
             for number in 1...20 {
                 try Data("content \(number)\n".utf8).write(to: URL(fileURLWithPath: "\(folder)/file\(number)"))
             }

@@ -127,6 +127,8 @@ final class World {
         try must("mount", "-o", "loop", folder + ".img", folder)
     }
 
+    func isMounted(_ folder: String) -> Bool { mounts.contains(folder) }
+
     /// A file system of its own on a loop device; `make` is the command that makes it on a file.
     func mountImage(_ name: String, megabytes: Int, _ make: [String]) throws -> String {
         let folder = try folder(name)
