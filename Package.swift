@@ -85,6 +85,12 @@ let package = Package(
         .target(
             name: "WALTreeKit", dependencies: ["WALTestKit", "WALCapture", "WALCatalog", "WALSystem", "WALFormat"],
             path: "Tests/WALTreeKit", swiftSettings: settings),
+        .target(
+            name: "WALFuzz", dependencies: ["WALTestKit", "WALNode", "WALWire", "WALFormat"], path: "Tests/WALFuzz",
+            swiftSettings: settings),
+        .testTarget(
+            name: "WALFuzzTests", dependencies: ["WALFuzz", "WALTestKit", "WALWire", "WALFormat"],
+            swiftSettings: settings),
         tests(of: "WALFormat"),
         tests(of: "WALSystem"),
         tests(of: "WALLog", knows: ["WALFormat", "WALSystem"]),
@@ -104,3 +110,10 @@ let package = Package(
             swiftSettings: settings),
     ]
 )
+
+// Linked with libFuzzer, which brings its own main: for Tests/fuzz alone.
+if Context.environment["WALSHIP_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "walfuzz", dependencies: ["WALFuzz"], path: "Tests/walfuzz", swiftSettings: settings))
+}

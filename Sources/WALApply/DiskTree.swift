@@ -10,7 +10,7 @@ final class DiskTree {
     let catalog: CatalogTransaction
     private let oldPlaces: OldPlaces
     private var handles: [ObjectID: Directory] = [:]
-    private static let capacity = 400
+    private static let capacity = ProcessFacts.openDirectories
 
     init(
         root: Directory, staging: Directory, catalog: CatalogTransaction, oldPlaces: OldPlaces = OldPlaces()

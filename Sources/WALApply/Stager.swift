@@ -48,8 +48,8 @@ final class Stager {
         self.written = written
     }
 
-    /// Of files that are waiting to be written; far below the usual limit of 1,024 descriptors.
-    private static let maxOpenDirectories = 200
+    /// Of files that are waiting to be written.
+    private static let maxOpenDirectories = ProcessFacts.openDirectories
 
     func stageAll(_ fold: inout Fold) throws {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }

@@ -12,6 +12,8 @@ import WALSystem
 package final class Catalog: Sendable {
     private let pool: DatabasePool
     private let indexesBlocks: Bool
+    private let isReadOnly: Bool
+    private let damaged: @Sendable (String) -> Void
     package let path: String
     /// How many are at work on a connection, and whether no more may come. GRDB (7.10) hands a reader that comes while the
     /// pool is being closed a connection without a database, and the process ends with a bad pointer.
@@ -26,9 +28,16 @@ package final class Catalog: Sendable {
     ///
     /// `indexesBlocks`: files are found by the blocks that they hold. A catalog that was without is brought to that here,
     /// and one that has no use for it any more loses it.
-    package init(path: String, readOnly: Bool = false, indexesBlocks: Bool = false) throws(CatalogError) {
+    ///
+    /// `damaged` is called, on whichever thread that is, when it turns out later that the file is not what was written.
+    package init(
+        path: String, readOnly: Bool = false, indexesBlocks: Bool = false,
+        damaged: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws(CatalogError) {
         self.path = path
         self.indexesBlocks = indexesBlocks
+        isReadOnly = readOnly
+        self.damaged = damaged
         do {
             var configuration = Configuration()
             configuration.readonly = readOnly
@@ -51,6 +60,8 @@ package final class Catalog: Sendable {
                 try Schema.migrator.migrate(pool)
                 try CatalogTransaction.prepareIndex(pool, isKept: indexesBlocks)
             }
+        } catch let error as DatabaseError {
+            throw CatalogError(code: error.resultCode.rawValue, "\(path): \(error)")
         } catch {
             throw .database("\(path): \(error)")
         }
@@ -58,11 +69,20 @@ package final class Catalog: Sendable {
 
     /// Runs `body` in a transaction: committed when it returns, as if it had never been when it throws.
     package func write<T>(durably: Bool = false, _ body: (CatalogTransaction) throws -> T) throws -> T {
+        try translated { try transact(durably: durably, body) }
+    }
+
+    /// A commit can meet a full disk, and a read a damaged page, too, and GRDB says that in its own words.
+    private func translated<T>(_ body: () throws -> T) throws -> T {
         do {
-            return try transact(durably: durably, body)
-        } catch let error as DatabaseError {
-            // A commit can meet a full disk too, and GRDB says that in its own words.
-            throw error.resultCode == .SQLITE_FULL ? CatalogError.full("\(error)") : .database("\(error)")
+            do {
+                return try body()
+            } catch let error as DatabaseError {
+                throw CatalogError(code: error.resultCode.rawValue, "\(error)")
+            }
+        } catch let error as CatalogError {
+            if case .damaged(let text) = error { damaged(text) }
+            throw error
         }
     }
 
@@ -96,8 +116,10 @@ package final class Catalog: Sendable {
     package func read<T>(_ body: (CatalogTransaction) throws -> T) throws -> T {
         try enter()
         defer { leave() }
-        return try pool.read { database in
-            try body(try CatalogTransaction(database, indexesBlocks: indexesBlocks))
+        return try translated {
+            try pool.read { database in
+                try body(try CatalogTransaction(database, indexesBlocks: indexesBlocks))
+            }
         }
     }
 
@@ -110,7 +132,7 @@ package final class Catalog: Sendable {
         defer { leave() }
         let name = "\(folder)/\(temporaryName())"
         defer { unlink(name) }
-        do {
+        return try translated {
             var configuration = Configuration()
             configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = OFF") }
             let queue = try DatabaseQueue(path: name, configuration: configuration)
@@ -118,8 +140,23 @@ package final class Catalog: Sendable {
             // The copy says of itself that it has a write-ahead file, which would need the name.
             try queue.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
             return CatalogCopy(queue)
-        } catch let error as DatabaseError {
-            throw error.resultCode == .SQLITE_FULL ? CatalogError.full("\(error)") : .database("\(error)")
+        }
+    }
+
+    /// Reads all rows: whether they are what the digest says that was kept while they were written. Where not, it is damaged in a
+    /// way that SQLite cannot see. Ends early when the catalog is closed.
+    package func checkRows() throws {
+        try read { transaction in
+            var count = 0
+            let digest = try transaction.recomputedDigest {
+                count += 1
+                guard count % 1024 != 0 || !users.withLock({ $0.isClosed }) else {
+                    throw CatalogError.database("\(path) is closed")
+                }
+            }
+            guard digest == transaction.state.treeDigest else {
+                throw CatalogError.damaged("its rows do not have the digest that it states")
+            }
         }
     }
 
@@ -127,10 +164,16 @@ package final class Catalog: Sendable {
         try read { $0.state }
     }
 
-    /// Closes all connections; waits for those who are at work, and refuses who comes later.
+    /// Closes all connections; waits for those who are at work, and refuses who comes later. What was committed is durable
+    /// then, in the file itself: whoever opens it next counts on that.
     package func close() throws {
-        users.withLock { $0.isClosed = true }
+        let wasOpen = users.withLock { users in
+            defer { users.isClosed = true }
+            return !users.isClosed
+        }
         users.wait { $0.count == 0 ? () : nil }
+        // GRDB keeps the write-ahead file as it is. With no room left to move it into the database it is as good where it is.
+        if wasOpen, !isReadOnly { _ = try? pool.writeWithoutTransaction { try $0.checkpoint(.truncate) } }
         try pool.close()
     }
 

@@ -1,3 +1,4 @@
+import GRDBSQLite
 import WALFormat
 import WALSystem
 
@@ -155,7 +156,7 @@ package enum CatalogError: Error, Sendable, CustomStringConvertible {
     case database(String)
     /// The disk is full; the transaction was taken back.
     case full(String)
-    /// A row that no program of ours writes.
+    /// Not what was written: SQLite's own words, or a row that no program of ours writes.
     case damaged(String)
     /// An entry that does not fit what the catalog holds.
     case mismatch(String)
@@ -165,9 +166,21 @@ package enum CatalogError: Error, Sendable, CustomStringConvertible {
         case .database(let text): "catalog.sqlite: \(text)"
         case .full(let text): "no space left for catalog.sqlite: \(text)"
         case .damaged(let text):
-            "catalog.sqlite is damaged (\(text)); remove it while the daemon is stopped, it is then made anew"
+            "catalog.sqlite is damaged (\(text)); start walship or walrecv for the tree, which makes it anew"
         case .mismatch(let text): "entry does not fit the catalog: \(text)"
         }
+    }
+}
+
+extension CatalogError {
+    /// Of SQLite's result codes, without what they are extended by.
+    init(code: Int32, _ text: String) {
+        self =
+            switch code & 0xFF {
+            case SQLITE_FULL: .full(text)
+            case SQLITE_CORRUPT, SQLITE_NOTADB: .damaged(text)
+            default: .database(text)
+            }
     }
 }
 

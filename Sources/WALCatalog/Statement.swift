@@ -55,7 +55,7 @@ struct SQLStatement {
         default:
             let text = String(cString: sqlite3_errmsg(connection))
             sqlite3_reset(handle)
-            throw code == SQLITE_FULL ? CatalogError.full(text) : .database(text)
+            throw CatalogError(code: code, text)
         }
     }
 

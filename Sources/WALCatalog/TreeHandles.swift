@@ -5,11 +5,11 @@ import WALSystem
 /// was right stays right until the object is dropped.
 package final class TreeHandles {
     package let root: Directory
-    /// Handles kept open at a time. A descriptor each, so far below the usual limit of 1,024.
+    /// Handles kept open at a time, a descriptor each.
     private let capacity: Int
     private var handles: [ObjectID: Directory] = [:]
 
-    package init(root: Directory, capacity: Int = 400) {
+    package init(root: Directory, capacity: Int = ProcessFacts.openDirectories) {
         self.root = root
         self.capacity = capacity
     }

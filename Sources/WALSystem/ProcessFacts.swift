@@ -72,6 +72,12 @@ package enum ProcessFacts {
         UInt64(try check(cl_raise_open_files_limit(), "getrlimit", nil))
     }
 
+    /// How many directories a walk over a tree keeps open. Several walks run at once, and other things need descriptors, too.
+    package static let openDirectories: Int = {
+        let limit = (try? raiseOpenFilesLimit()) ?? 1024
+        return Int(min(400, max(8, limit / 24)))
+    }()
+
     private static func statusKilobytes(_ key: String) -> UInt64 {
         guard let status = readProc("/proc/self/status") else { return 0 }
         for line in status.split(separator: 0x0A) where line.starts(with: key.utf8) {

@@ -42,6 +42,32 @@ import WALTestKit
         }
     }
 
+    /// Nobody keeps something open for each directory that a batch touches.
+    @Test func moreDirectoriesThanFilesMayBeOpen() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            for number in 0..<1500 {
+                try Do.makeDirectory(Bytes("\(source)/\(number)"))
+                try Do.write(Bytes("\(source)/\(number)/file"), "first \(number)")
+            }
+            let port = try freePort()
+            let limits = ["prlimit", "--nofile=512:512"]
+            let primary = try Node(
+                world, "walship", source, ["--listen", "127.0.0.1:\(port)", "--name", "primary"], wrapper: limits)
+            let replica = try Node(
+                world, "walrecv", try world.folder("replica"), ["--from", "127.0.0.1:\(port)"], wrapper: limits)
+            try world.catchUp(primary, [replica])
+            primary.child.signal(SIGSTOP)
+            for number in 0..<1500 {
+                try Do.rename(Bytes("\(source)/\(number)"), Bytes("\(source)/moved\(number)"))
+                try Do.write(Bytes("\(source)/moved\(number)/file"), "second \(number)")
+            }
+            primary.child.signal(SIGCONT)
+            try world.expectEqual(primary, port: port, [replica])
+            for node in [replica, primary] { try node.stop() }
+        }
+    }
+
     private func restart(_ node: Node, _ workload: inout Workload) throws {
         try node.crash()
         try workload.run(60)

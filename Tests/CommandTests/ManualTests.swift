@@ -253,7 +253,7 @@ private struct JSONNames {
 
     init() throws {
         var current: [String] = []
-        let files = ["Control/ControlTypes", "Failover/Promotion"]
+        let files = ["Control/ControlTypes", "Control/NodeStatus", "Failover/Promotion"]
         let text = try files.map { try Checkout.text("Sources/WALNode/\($0).swift") }.joined()
         for line in text.split(separator: "\n") {
             if let match = line.firstMatch(of: /^ *package struct (\w+)/) {

@@ -86,7 +86,7 @@ package final class PrimaryNode: NodeRole, LogSource {
         }
         epoch = before.epoch
         history = try before.historyID
-        catalog = try Catalog(path: folder.catalogPath, indexesBlocks: true)
+        catalog = try host.openCatalog(indexesBlocks: true)
         let (writer, report) = try LogWriter.open(
             directory: folder.log, quarantine: folder.quarantine, history: history,
             emptyAt: try catalog.state().position, rollBytes: settings.retention.rollBytes)

@@ -1,6 +1,7 @@
 import Logging
 import NIOCore
 import Synchronization
+import WALCatalog
 import WALFormat
 import WALSystem
 import WALWire
@@ -15,6 +16,8 @@ final class NodeHost: Sendable {
     /// As a person started it, for messages.
     let command: String
     private let reachable = Mutex<Address?>(nil)
+    /// Of the catalog, as SQLite said it, and how often one was set aside in this run.
+    private let damage = Mutex<(text: String?, count: Int)>((nil, 0))
     private let changes: Mutex<(@Sendable (RoleChange) -> Void)?> = Mutex(nil)
 
     init(folder: StateFolder, identity: NodeIdentity, command: String, logger: Logger) {
@@ -34,6 +37,88 @@ final class NodeHost: Sendable {
 
     /// The primary as last heard. A node that was never told knows none.
     var leader: Address? { identity.value.leader.flatMap { try? Address($0) } }
+
+    // MARK: The catalog
+
+    /// All that a catalog holds is found again in the tree and in the log, so one that is damaged is set aside and made anew,
+    /// at once where that is seen while it is opened, else by the next role.
+    ///
+    /// That its rows are right is found out beside whatever is done with it: it takes a second per million files.
+    func openCatalog(indexesBlocks: Bool = false) throws -> Catalog {
+        let catalog = try openedCatalog(indexesBlocks: indexesBlocks)
+        _ = try WorkerThread.start(name: "rows") { try? catalog.checkRows() }
+        return catalog
+    }
+
+    private func openedCatalog(indexesBlocks: Bool) throws -> Catalog {
+        if let text = damage.withLock({ $0.text.take() }) { try setCatalogAside(text) }
+        do throws(CatalogError) {
+            return try checkedCatalog(indexesBlocks: indexesBlocks)
+        } catch {
+            guard case .damaged(let text) = error else { throw error }
+            try setCatalogAside(text)
+            return try checkedCatalog(indexesBlocks: indexesBlocks)
+        }
+    }
+
+    private func checkedCatalog(indexesBlocks: Bool) throws(CatalogError) -> Catalog {
+        let catalog = try Catalog(path: folder.catalogPath, indexesBlocks: indexesBlocks) { [weak self] text in
+            self?.catalogIsDamaged(text)
+        }
+        // One that is another file altogether is told by the first row.
+        do { _ = try catalog.state() } catch let error as CatalogError { throw error } catch {
+            throw .database("\(error)")
+        }
+        return catalog
+    }
+
+    private func catalogIsDamaged(_ text: String) {
+        let isNews = damage.withLock { damage in
+            defer { damage.text = damage.text ?? text }
+            return damage.text == nil
+        }
+        guard isNews else { return }
+        logger.critical("catalog.sqlite is damaged (\(text)); it is made anew")
+        request(.catalogDamaged)
+    }
+
+    /// The role that met it has ended, and the next one begins with another catalog.
+    var isCatalogDamaged: Bool { damage.withLock { $0.text != nil } }
+
+    private func setCatalogAside(_ text: String) throws {
+        damage.withLock { $0.text = nil }
+        let count = damage.withLock { damage in
+            damage.count += 1
+            return damage.count
+        }
+        // A disk that does this again and again is no place for one.
+        guard count <= 3 else {
+            throw NodeError(
+                .diverged, "catalog.sqlite is damaged (\(text)), for the \(count). time since the start: check the disk"
+            )
+        }
+        let kept = Set(try folder.quarantine.entries().map(\.name))
+        var number = 1
+        while kept.contains(Self.name("catalog-\(number).sqlite")) { number += 1 }
+        // What belongs to it goes with it, and it goes last.
+        for suffix in ["-shm", "-wal", ""] {
+            do throws(SystemError) {
+                try folder.directory.rename(
+                    Self.name("catalog.sqlite\(suffix)"), to: folder.quarantine,
+                    Self.name("catalog-\(number).sqlite\(suffix)"))
+            } catch {
+                guard error.isNotFound else { throw error }
+            }
+        }
+        try folder.quarantine.sync()
+        try folder.directory.sync()
+        let what = "catalog.sqlite is damaged (\(text))"
+        logger.critical("\(what); it is kept as quarantine/catalog-\(number).sqlite and made anew from tree and log")
+    }
+
+    private static func name(_ text: String) -> Name { Name(trusted: Array(text.utf8)) }
+
+    // MARK: Changes of the role
 
     /// Asks for another role. The answer, if any, comes by what the role does then.
     func request(_ change: RoleChange) {
@@ -65,6 +150,8 @@ final class NodeHost: Sendable {
 enum RoleChange: Sendable {
     /// ``NodeFile`` says which role is next; it is durable already.
     case appointed
+    /// The role goes on with a new one.
+    case catalogDamaged
     /// Another primary was promoted at this epoch; its address, where it is known.
     case deposed(epoch: UInt64, leader: String?)
 }
@@ -80,22 +167,31 @@ protocol NodeRole: ControlService {
     func currentStatus() throws -> NodeStatus
 }
 
-/// Connections of a role's peers: closed, and waited for, at its end.
+/// Connections of a role's peers: closed, and waited for, at its end. Who comes after that is closed, too, and finds the next
+/// role when it comes again: of this one it would hear nothing any more.
 final class PeerSet: Sendable {
-    private let connections = Mutex<[ObjectIdentifier: Connection]>([:])
+    private let state = Mutex<(connections: [ObjectIdentifier: Connection], isClosed: Bool)>(([:], false))
 
     func add(_ connection: Connection) {
-        connections.withLock { $0[ObjectIdentifier(connection)] = connection }
+        let isClosed = state.withLock { state in
+            if !state.isClosed { state.connections[ObjectIdentifier(connection)] = connection }
+            return state.isClosed
+        }
+        if isClosed { connection.closeFromOutside(reason: "this node is changing its role") }
     }
 
     func remove(_ connection: Connection) {
-        connections.withLock { $0[ObjectIdentifier(connection)] = nil }
+        state.withLock { $0.connections[ObjectIdentifier(connection)] = nil }
     }
 
-    var all: [Connection] { connections.withLock { Array($0.values) } }
+    var all: [Connection] { state.withLock { Array($0.connections.values) } }
 
     func close() async {
-        for connection in connections.withLock({ Array($0.values) }) { await connection.closeAndWait() }
+        let connections = state.withLock { state in
+            state.isClosed = true
+            return Array(state.connections.values)
+        }
+        for connection in connections { await connection.closeAndWait() }
     }
 }
 

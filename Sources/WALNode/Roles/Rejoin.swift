@@ -29,7 +29,7 @@ struct Rejoin {
         let file = host.identity.value
         let leader = try findLeader(file)
         let history = try file.historyID
-        let catalog = try Catalog(path: host.folder.catalogPath, indexesBlocks: true)
+        let catalog = try host.openCatalog(indexesBlocks: true)
         defer { try? catalog.close() }
         let (writer, _) = try LogWriter.open(
             directory: host.folder.log, quarantine: host.folder.quarantine, history: history,

@@ -133,6 +133,15 @@ package final class TreeNode: Service {
     private static func makeRole(
         _ settings: NodeSettings, _ host: NodeHost, _ logger: Logger
     ) throws -> any NodeRole {
+        do { return try makeRoleOnce(settings, host, logger) } catch {
+            guard host.isCatalogDamaged else { throw error }
+            return try makeRoleOnce(settings, host, logger)
+        }
+    }
+
+    private static func makeRoleOnce(
+        _ settings: NodeSettings, _ host: NodeHost, _ logger: Logger
+    ) throws -> any NodeRole {
         switch host.identity.value.role {
         case .primary: try PrimaryNode(settings.primary, host: host, logger: logger)
         case .replica: try ReplicaNode(settings.replica, host: host, logger: logger)
@@ -160,7 +169,12 @@ package final class TreeNode: Service {
             while true {
                 let watch = try await beginTenure()
                 defer { watch?.cancel() }
-                try await role.run()
+                do {
+                    try await role.run()
+                } catch {
+                    guard host.isCatalogDamaged else { throw error }
+                    isChanging.withLock { $0 = true }
+                }
                 guard isChanging.withLock({ $0 }) else { break }
                 try takeRole()
             }
@@ -226,6 +240,10 @@ package final class TreeNode: Service {
         do {
             switch change {
             case .appointed: await transitions.run { self.endRole() }
+            case .catalogDamaged:
+                await transitions.run { [self] in
+                    if host.isCatalogDamaged { endRole() }
+                }
             case .deposed(let epoch, let leader): try await fence(epoch: epoch, leader: leader)
             }
         } catch {

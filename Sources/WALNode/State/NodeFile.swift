@@ -114,22 +114,27 @@ package struct NodeFile: Codable, Hashable, Sendable {
             if error.isNotFound { return nil }
             throw error
         }
+        return try NodeFile(json: bytes, path: path)
+    }
+
+    /// `path` is that of the state folder, for messages.
+    package init(json bytes: [UInt8], path: String) throws {
         struct Format: Decodable { var format: Int }
         let decoder = JSONDecoder()
         guard let format = try? decoder.decode(Format.self, from: Data(bytes)) else {
             throw NodeError(.diverged, "\(path)/node.json is damaged; restore it, or remove \(path) to begin anew")
         }
-        guard format.format <= currentFormat else {
+        guard format.format <= Self.currentFormat else {
             throw NodeError(
                 .failed,
-                "\(path) has format \(format.format), this program knows \(currentFormat); upgrade the program")
+                "\(path) has format \(format.format), this program knows \(Self.currentFormat); upgrade the program")
         }
         guard let file = try? decoder.decode(NodeFile.self, from: Data(bytes)), (try? file.historyID) != nil,
             file.filter == nil || (try? file.filterValue) != nil
         else {
             throw NodeError(.diverged, "\(path)/node.json is damaged; restore it, or remove \(path) to begin anew")
         }
-        return file
+        self = file
     }
 
     package func save(to folder: Directory) throws {
