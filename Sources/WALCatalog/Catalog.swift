@@ -18,6 +18,7 @@ package final class Catalog: Sendable {
     /// How many are at work on a connection, and whether no more may come. GRDB (7.10) hands a reader that comes while the
     /// pool is being closed a connection without a database, and the process ends with a bad pointer.
     private let users = Monitor((count: 0, isClosed: false))
+    private let check = Monitor(Check.none)
     private let durable = Atomic<UInt64>(0)
     /// Segments up to this one are in the catalog also after a power cut: none of them is needed to repair it. 0 until this
     /// process commits durably for the first time.
@@ -141,6 +142,30 @@ package final class Catalog: Sendable {
             try queue.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
             return CatalogCopy(queue)
         }
+    }
+
+    /// Has all rows checked, on a thread of its own: see ``requireRight()``.
+    package func beginCheck() throws {
+        check.update { $0 = .running }
+        _ = try WorkerThread.start(name: "rows") { [self] in
+            do {
+                try checkRows()
+                check.update { $0 = .right }
+            } catch {
+                check.update { $0 = .failed("\(error)") }
+            }
+        }
+    }
+
+    /// Waits for the check, if one runs, and throws what it found. For whoever tells others what the rows say.
+    package func requireRight() throws {
+        let found: Check? = check.wait { if case .running = $0 { nil } else { $0 } }
+        if case .failed(let text)? = found { throw CatalogError.database(text) }
+    }
+
+    private enum Check: Sendable {
+        case none, running, right
+        case failed(String)
     }
 
     /// Reads all rows: whether they are what the digest says that was kept while they were written. Where not, it is damaged in a

@@ -39,6 +39,8 @@ final class LogSink: CaptureSink {
     func emit(
         _ changes: borrowing ChangeWriter, state: CatalogState, flags: SegmentHeader.Flags
     ) throws -> Position {
+        // No replica may be told what a damaged row says.
+        try catalog.requireRight()
         let context = SegmentContext(
             history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),
             treeDigest: state.treeDigest, lastObject: state.lastObject, flags: flags)

@@ -46,7 +46,7 @@ final class NodeHost: Sendable {
     /// That its rows are right is found out beside whatever is done with it: it takes a second per million files.
     func openCatalog(indexesBlocks: Bool = false) throws -> Catalog {
         let catalog = try openedCatalog(indexesBlocks: indexesBlocks)
-        _ = try WorkerThread.start(name: "rows") { try? catalog.checkRows() }
+        try catalog.beginCheck()
         return catalog
     }
 
@@ -127,6 +127,8 @@ final class NodeHost: Sendable {
 
     func onChange(_ body: @escaping @Sendable (RoleChange) -> Void) {
         changes.withLock { $0 = body }
+        // That may have been found before anybody was there to hear of it.
+        if isCatalogDamaged { body(.catalogDamaged) }
     }
 
     /// Notes what a primary has told of the group; true when that is durable, so that the primary may count on it.
