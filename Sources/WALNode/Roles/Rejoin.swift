@@ -60,11 +60,7 @@ struct Rejoin {
         }
         // Whom it served as a primary it serves no more.
         try ReplicaRegistry.forget(in: host.folder.directory)
-        try host.identity.update { file in
-            file.role = .replica
-            file.isRejoining = nil
-            file.upstream = leader.description
-        }
+        try host.identity.update { $0.rejoin(leader.description) }
         logger.notice("rejoining \(leader) as a replica; the fork is at \(fork.short)")
     }
 
