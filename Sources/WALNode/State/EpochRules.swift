@@ -71,9 +71,12 @@ extension NodeFile {
     }
 
     /// Its own epoch begins with the segment after `end`, where its log ends.
+    ///
+    /// It may have been told of epochs whose segments it never got. They are of a past that is given up now: those of
+    /// the log are of no later epoch than its last segment.
     package mutating func noteStart(after end: Position) {
-        let earlier = (epochs ?? []).filter { $0.epoch < epoch }
-        epochs = Array((earlier + [EpochStart(epoch: epoch, seq: end.seq + 1)]).suffix(Limits.maxGroupEpochs))
+        let kept = (epochs ?? []).filter { $0.epoch <= end.epoch && $0.epoch < epoch }
+        epochs = Array((kept + [EpochStart(epoch: epoch, seq: end.seq + 1)]).suffix(Limits.maxGroupEpochs))
     }
 
     /// What a primary has told of the group.
