@@ -389,6 +389,7 @@ extension TreeNode: ControlService {
             let promise = try await replica.promise(epoch: epoch, members: request.members ?? [])
             response.position = PositionStatus(promise.position)
             response.isWhole = promise.isWhole
+            response.status = try replica.currentStatus()
         case .promote:
             response.position = PositionStatus(try await promote(epoch: epoch, isForced: request.force ?? false))
         case .follow:
