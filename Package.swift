@@ -101,6 +101,10 @@ let package = Package(
         tests(of: "WALNode", knows: ["WALWire", "WALFormat", "WALSystem", "WALLog", "WALCatalog"]),
         tests(of: "WALCommand", knows: ["WALNode"]),
         .testTarget(
+            name: "WALSimulatorTests",
+            dependencies: ["WALTestKit", "WALNode", "WALWire", "WALLog", "WALSystem", "WALFormat", "WALFaults"],
+            swiftSettings: settings),
+        .testTarget(
             name: "CommandTests",
             dependencies: [
                 "WALTestKit", "WALTreeKit", "WALNode", "WALSystem", "WALFormat", "walship", "walrecv", "walctl",
