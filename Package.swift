@@ -98,8 +98,12 @@ let package = Package(
         tests(of: "WALCapture", knows: ["WALTreeKit", "WALCatalog", "WALFormat", "WALSystem"]),
         tests(of: "WALApply", knows: ["WALTreeKit", "WALCapture", "WALCatalog", "WALFormat", "WALSystem"]),
         tests(of: "WALWire", knows: ["WALFormat"]),
-        tests(of: "WALNode", knows: ["WALFormat", "WALSystem", "WALLog", "WALCatalog"]),
+        tests(of: "WALNode", knows: ["WALWire", "WALFormat", "WALSystem", "WALLog", "WALCatalog"]),
         tests(of: "WALCommand", knows: ["WALNode"]),
+        .testTarget(
+            name: "WALSimulatorTests",
+            dependencies: ["WALTestKit", "WALNode", "WALWire", "WALLog", "WALSystem", "WALFormat", "WALFaults"],
+            swiftSettings: settings),
         .testTarget(
             name: "CommandTests",
             dependencies: [

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import WALTestKit
 import WALSystem
 
 /// A primary is lost and a replica takes its place.
@@ -330,6 +331,48 @@ import WALSystem
                 }
                 #expect(switchover.exitStatus == 0, "\(switchover.errors)")
             }
+        }
+    }
+
+    /// What was acknowledged before an epoch began may be on its primary alone, until a replica has come so far.
+    @Test func nobodyIsPromotedWhoHasNothingOfTheLastEpoch() throws {
+        try withWorld { world in
+            let ports = try (0..<3).map { _ in try freePort() }
+            let addresses = ports.map { "127.0.0.1:\($0)" }
+            let proxy = try world.proxy(to: ports[1])
+            let a = try Node(world, "walship", try world.folder("a"), ["--listen", addresses[0], "--name", "a"])
+            let b = try Node(
+                world, "walrecv", try world.folder("b"),
+                ["--from", addresses[0], "--listen", addresses[1], "--advertise", proxy.address, "--name", "b"])
+            let c = try Node(
+                world, "walrecv", try world.folder("c"),
+                ["--from", addresses[0], "--listen", addresses[2], "--name", "c"])
+            try world.catchUp(a, [b, c])
+            for node in [b, c] {
+                try until("members at \(node.folder)") {
+                    ((try node.status()?["group"] as? [String: Any])?["members"] as? [Any])?.count == 2
+                }
+            }
+            try c.crash()
+            var random = SeededRandom(seed: 4)
+            try Data(random.bytes(8 << 20)).write(to: URL(fileURLWithPath: a.folder + "/big"))
+            _ = try world.put(a.folder, "safe", "1", "--durable", "1", "--timeout", "60s")
+            try a.crash()
+            try c.restart()
+            try until("c answers") { try c.status() != nil }
+            // From b to c it takes as long as this needs.
+            proxy.delay(upToMicroseconds: 300_000)
+            try world.must("walctl", "promote", addresses[1])
+            try until("c listens to b") { try c.status()?["epoch"] as? Int == 2 }
+            let refused = try world.run("walctl", "promote", addresses[2])
+            #expect(refused.status == 2 && refused.errors.contains("nothing of epoch 2"), "\(refused)")
+            #expect(try b.status()?["role"] as? String == "primary")
+            proxy.delay(upToMicroseconds: 0)
+            try world.catchUp(b, [c])
+            try world.must("walctl", "promote", addresses[2])
+            try until("c leads") { try c.status()?["role"] as? String == "primary" }
+            #expect(try text(ofFile: c.folder + "/safe") == "1")
+            for node in [b, c] { try node.stop() }
         }
     }
 

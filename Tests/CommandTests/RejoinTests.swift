@@ -66,6 +66,37 @@ import WALTestKit
         }
     }
 
+    /// A replica whose log holds no segment stands on what its first sync brought. Where that is of a past that was given up, a
+    /// rejoin reconciles it all the same.
+    @Test func aFirstSyncOfAPastThatWasGivenUp() throws {
+        try withWorld { world in
+            let addresses = try (0..<3).map { _ in "127.0.0.1:\(try freePort())" }
+            let p = try Node(world, "walship", try world.folder("p"), ["--listen", addresses[0], "--name", "p"])
+            func replica(_ name: String, _ number: Int, _ from: String...) throws -> Node {
+                try Node(
+                    world, "walrecv", try world.folder(name),
+                    from.flatMap { ["--from", $0] } + ["--listen", addresses[number], "--name", name])
+            }
+            let a = try replica("a", 1, addresses[0])
+            try world.catchUp(p, [a])
+            try a.crash()
+            _ = try world.put(p.folder, "tail", "of p")
+            let c = try replica("c", 2, addresses[0], addresses[1])
+            try world.catchUp(p, [c])
+            try p.crash()
+            try a.restart()
+            try until("a answers") { try a.status() != nil }
+            try world.must("walctl", "promote", addresses[1])
+            _ = try world.put(a.folder, "one", "of a")
+            try until("c has diverged") { try c.status()?.state == "diverged" }
+            try world.must("walctl", "rejoin", c.folder, "--to", addresses[1], "--wait", "--timeout", "60s")
+            try world.catchUp(a, [c])
+            #expect(try text(ofFile: c.folder + "/one") == "of a")
+            #expect(!FileManager.default.fileExists(atPath: c.folder + "/tail"))
+            for node in [a, c] { try node.stop() }
+        }
+    }
+
     /// Two promotions by force, each where the other was not to be asked.
     @Test func oneOfTwoPrimariesOfAnEpochIsGivenUp() throws {
         try withTrio { trio in

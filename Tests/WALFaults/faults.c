@@ -193,6 +193,14 @@ static int do_nothing(int fd) {
     return 0;
 }
 
+static _Thread_local walfaults_observer observer;
+static _Thread_local void *observed_by;
+
+void walfaults_observe(walfaults_observer next, void *context) {
+    observer = next;
+    observed_by = context;
+}
+
 #define FORWARD_SYNC(call)                                                                                             \
     int call(int fd) {                                                                                                 \
         static int (*next)(int);                                                                                       \
@@ -202,8 +210,12 @@ static int do_nothing(int fd) {
             errno = error;                                                                                             \
             return -1;                                                                                                 \
         }                                                                                                              \
+        if (observer)                                                                                                  \
+            observer(observed_by, fd, 0);                                                                              \
         int result = next(fd);                                                                                         \
         pass(#call, fd, NULL, 1);                                                                                      \
+        if (observer && result == 0)                                                                                   \
+            observer(observed_by, fd, 1);                                                                              \
         return result;                                                                                                 \
     }
 

@@ -118,7 +118,7 @@ package struct Promotion {
             }
             warnings.append(text)
         }
-        try check(able, allowed, &warnings)
+        try check(able, allowed, begun: newest ?? 0, &warnings)
         let epoch = 1 + (seen.map(\.status.knownEpoch).max() ?? first.epoch)
         for leader in leaders {
             say("fencing \(leader.status.node) at \(leader.address)")
@@ -136,6 +136,7 @@ package struct Promotion {
             return NodeStatus.Group.Member(name: name, address: own ?? members.first { $0.name == name }?.address)
         }
         var promised: [Voter] = []
+        var heard: [NodeStatus] = []
         for voter in voters {
             do {
                 var promise = Self.request(.promise, epoch, history)
@@ -143,16 +144,20 @@ package struct Promotion {
                 let answer = try await GroupClient.ask(voter.address, promise, seconds: timeoutSeconds)
                 guard let position = answer.position else { throw NodeError(.failed, "no position") }
                 promised.append(Voter(seen: voter, position: position, isWhole: answer.isWhole ?? false))
+                heard.append(answer.status ?? voter.status)
                 say("\(voter.status.node) promises epoch \(epoch); it is at \(position.epoch):\(position.seq)")
             } catch {
                 missing.append(GroupClient.Missing(address: voter.address, why: NodeError(error)))
             }
         }
         let whole = promised.filter(\.isWhole)
-        guard whole.count >= needed || isForced else {
+        // Until they promised, those who did may have heard that the group has become another; not since.
+        let late = Self.quorum(names, heard)
+        let must = max(needed, isPlanned ? late.plannedPromises : late.promises)
+        guard whole.count >= must || isForced else {
             throw NodeError(
                 .notMet,
-                "\(whole.count) of \(count) replicas have promised epoch \(epoch) and \(needed) must; run it again, or give "
+                "\(whole.count) of \(late.replicas) replicas have promised epoch \(epoch) and \(must) must; run it again, or give "
                     + "--force: what only the others have is then lost to the group")
         }
         guard let best = Self.furthest(whole.filter { allowed.contains($0.seen.address) }, preferring: target) else {
@@ -206,15 +211,32 @@ package struct Promotion {
         return outcome
     }
 
+    /// Of these replicas, and of all that the newest of `statuses` name.
+    private static func quorum(_ names: Set<String>, _ statuses: [NodeStatus]) -> Quorum {
+        let newest = statuses.filter { $0.epoch == statuses.map(\.epoch).max() }
+        let all = names.union(newest.flatMap { $0.group?.members.map(\.name) ?? [] })
+        return Quorum(replicas: all.count, needed: Int(newest.compactMap { $0.group?.syncReplicas }.min() ?? 0))
+    }
+
     /// What is known before anything has changed must not stand against it.
     private func check(
-        _ able: [GroupClient.Seen], _ allowed: [Address], _ warnings: inout [String]
+        _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, _ warnings: inout [String]
     ) throws {
         guard let best = able.filter({ allowed.contains($0.address) }).max(by: Self.isBehind) else {
             throw NodeError(
                 .failed,
                 "\(allowed.map(\.description).joined(separator: ", ")): not a replica that is whole; walctl status says why"
             )
+        }
+        // What was acknowledged before an epoch began need not be on any replica of its primary, until one has got so far.
+        if best.status.position.epoch < begun {
+            let text =
+                "\(best.status.node) has nothing of epoch \(begun) yet; what was acknowledged before may be on its primary "
+                + "alone"
+            guard isForced else {
+                throw NodeError(.notMet, "\(text). Let it catch up with that, or give --force to lose what it lacks")
+            }
+            warnings.append(text)
         }
         guard let ahead = able.max(by: Self.isBehind), Self.isBehind(best, ahead) else { return }
         let lost = (ahead.status.durableSeq ?? 0) - min(best.status.durableSeq ?? 0, ahead.status.durableSeq ?? 0)

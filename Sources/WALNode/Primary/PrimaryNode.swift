@@ -184,12 +184,8 @@ package final class PrimaryNode: NodeRole, LogSource {
         let epoch = host.identity.value.epoch
         // Of replicas it knows what it was told as one of them; how far they are they say when they come.
         try ReplicaRegistry.forget(in: host.folder.directory)
-        let start = EpochStart(epoch: epoch, seq: writer.end.seq + 1)
         // First, and once more after a crash: that the log holds it shows that it was done.
-        try host.identity.update { file in
-            let earlier = (file.epochs ?? []).filter { $0.epoch < epoch }
-            file.epochs = Array((earlier + [start]).suffix(Limits.maxGroupEpochs))
-        }
+        try host.identity.update { $0.noteStart(after: writer.end) }
         let state = try catalog.state()
         let context = SegmentContext(
             history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),

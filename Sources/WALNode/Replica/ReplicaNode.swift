@@ -260,11 +260,7 @@ package final class ReplicaNode: NodeRole, LogSource {
 
     /// Durable before anything of that epoch is accepted.
     func promise(atLeast epoch: UInt64) throws {
-        try host.identity.update { file in
-            guard epoch >= file.promisedEpoch else { return }
-            file.promisedEpoch = epoch
-            file.epoch = epoch
-        }
+        try host.identity.update { $0.promise(atLeast: epoch) }
         dropReplicas("a higher epoch has begun")
     }
 

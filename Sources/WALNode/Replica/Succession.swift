@@ -20,17 +20,8 @@ extension ReplicaNode {
     func promise(epoch: UInt64, members: [NodeStatus.Group.Member]) async throws -> Promise {
         let file = nodeFile
         try host.identity.update { file in
-            guard epoch > file.promisedEpoch else {
-                throw NodeError(
-                    .notMet, "\(file.node) has promised epoch \(file.promisedEpoch) already, so not \(epoch); try again"
-                )
-            }
-            file.promisedEpoch = epoch
-            file.forgetLeader()
-            let known = Set((file.members ?? []).map(\.name))
-            let others = members.filter { !known.contains($0.name) && $0.name.utf8.count <= Limits.maxNodeNameBytes }
-            let more = others.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
-            file.members = Array(((file.members ?? []) + more).prefix(Limits.maxGroupMembers))
+            try file.promise(
+                epoch, members: members.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") })
         }
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
         dropReplicas("a higher epoch was promised")
@@ -46,20 +37,12 @@ extension ReplicaNode {
     /// Listens to the primary at `text` from now on, at no lower epoch.
     func follow(_ text: String, epoch: UInt64) async throws {
         let address = try Address(text)
-        guard epoch >= nodeFile.promisedEpoch else {
-            throw NodeError(
-                .failed, "\(nodeFile.node) has promised epoch \(nodeFile.promisedEpoch) and follows nobody of \(epoch)")
-        }
         let before = nodeFile
         // Told again by somebody who does not know that it was told.
         if before.promisedEpoch == epoch, before.upstream == text, snapshot.primaryEpoch == epoch, link != nil {
             return
         }
-        try host.identity.update { file in
-            file.promisedEpoch = epoch
-            file.upstream = text
-            file.leader = text
-        }
+        try host.identity.update { try $0.follow(text, epoch: epoch) }
         dropReplicas("another primary is followed")
         logger.notice("following \(text)", metadata: ["epoch": "\(epoch)"])
         upstream.appoint(address)

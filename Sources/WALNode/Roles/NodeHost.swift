@@ -134,12 +134,7 @@ final class NodeHost: Sendable {
     /// Notes what a primary has told of the group; true when that is durable, so that the primary may count on it.
     func note(_ group: Group) -> Bool {
         do {
-            try identity.update { file in
-                if !group.leader.isEmpty { file.leader = group.leader }
-                file.members = group.members.map { NodeFile.Member(name: $0.name, address: $0.address) }
-                file.syncReplicas = group.syncReplicas
-                file.epochs = group.epochs
-            }
+            try identity.update { $0.note(group) }
             return true
         } catch {
             logger.warning("the group is not noted: \(error)")

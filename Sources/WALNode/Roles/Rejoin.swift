@@ -38,15 +38,17 @@ struct Rejoin {
         if try !catalog.state().mustReconcile {
             try recapture(catalog, writer, history, epoch: writer.end.epoch)
         }
-        let fork = try findFork(writer.view, leader)
+        let shared = try findFork(writer.view, leader)
+        let fork = shared ?? writer.view.base
         let own = writer.end
-        let isForked = own.seq > fork.seq
-        if isForked {
+        // Where even the base is of another past, so is the tree, though no segment is left that says so.
+        let isForked = shared == nil || own.seq > fork.seq
+        if own.seq > fork.seq {
             let folder = try keep(after: fork, writer.view, catalog)
             let what = "segments \(fork.seq + 1) to \(own.seq) are on no other node"
             logger.warning("\(what); they and what they touched are kept in quarantine/\(folder)")
         }
-        let lastShared = try writer.view.header(at: fork.seq)?.lastObject ?? .root
+        let lastShared = shared == nil ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
         if try isForked || !writer.view.holds(catalog.state().position) {
             try catalog.write(durably: true) { transaction in
                 try transaction.forgetPending()
@@ -60,11 +62,7 @@ struct Rejoin {
         }
         // Whom it served as a primary it serves no more.
         try ReplicaRegistry.forget(in: host.folder.directory)
-        try host.identity.update { file in
-            file.role = .replica
-            file.isRejoining = nil
-            file.upstream = leader.description
-        }
+        try host.identity.update { $0.rejoin(leader.description) }
         logger.notice("rejoining \(leader) as a replica; the fork is at \(fork.short)")
     }
 
@@ -117,8 +115,9 @@ struct Rejoin {
 
     // MARK: The fork
 
-    /// The last position that both logs have. Positions up to it are common, and none after it, so it is searched by halves.
-    private func findFork(_ log: LogView, _ leader: Address) throws -> Position {
+    /// The last position that both logs have, nil where there is none. Positions up to it are common, and none after it, so it
+    /// is searched by halves.
+    private func findFork(_ log: LogView, _ leader: Address) throws -> Position? {
         let client = BlockingClient(leader)
         defer { client.close() }
         guard let status = try client.ask(ControlRequest(.status)).status, status.role == "primary" else {
@@ -139,7 +138,7 @@ struct Rejoin {
         guard low <= high, try isShared(low) else {
             // All that the log has counts as this node's own: more is kept than must be, never less.
             logger.warning("the logs have nothing in common any more; all of this node's log is kept")
-            return log.base
+            return nil
         }
         while low < high {
             let middle = low + (high - low + 1) / 2

@@ -261,15 +261,9 @@ package final class TreeNode: Service {
     func fence(epoch: UInt64, leader: String?) async throws {
         try await transitions.run { [self] in
             let before = host.identity.value
-            guard before.role != .replica, epoch > before.epoch, epoch >= before.promisedEpoch else { return }
-            try host.identity.update { file in
-                file.role = .fenced
-                file.isAppointed = true
-                // Of a later one the leader may not be known yet.
-                file.leader = leader ?? (file.promisedEpoch == epoch ? file.leader : nil)
-                file.promisedEpoch = epoch
-                if before.role == .primary { file.pendingHook = .fence }
-            }
+            var isFenced = false
+            try host.identity.update { isFenced = $0.fence(epoch, leader: leader) }
+            guard isFenced else { return }
             guard before.role == .primary else { return }
             let who = leader.map { "; the primary is \($0)" } ?? ""
             let remedy = "walctl rejoin \(host.rootPath) makes it a replica"
@@ -289,7 +283,7 @@ package final class TreeNode: Service {
             if file.role == .primary, file.epoch == epoch, let primary { return primary.logView.durableEnd }
             if let fenced = role as? FencedNode, isForced, file.isRejoining != true, epoch > file.promisedEpoch {
                 let position = try fenced.end()
-                try host.identity.update { $0.lead(epoch, at: host.address) }
+                try host.identity.update { $0.lead(epoch, at: host.address?.description) }
                 endRole()
                 logger.critical("forced to lead on at \(position.short): what was promoted meanwhile is given up")
                 return position
@@ -304,7 +298,7 @@ package final class TreeNode: Service {
             defer { endRole() }
             try host.identity.update { file in
                 guard file.promisedEpoch == epoch else { throw refusal }
-                file.lead(epoch, at: host.address)
+                file.lead(epoch, at: host.address?.description)
             }
             logger.notice("promoted at \(position.short)", metadata: ["epoch": "\(epoch)"])
             return position
@@ -395,6 +389,7 @@ extension TreeNode: ControlService {
             let promise = try await replica.promise(epoch: epoch, members: request.members ?? [])
             response.position = PositionStatus(promise.position)
             response.isWhole = promise.isWhole
+            response.status = try replica.currentStatus()
         case .promote:
             response.position = PositionStatus(try await promote(epoch: epoch, isForced: request.force ?? false))
         case .follow:

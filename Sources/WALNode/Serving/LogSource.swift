@@ -71,16 +71,10 @@ extension LogSource {
         return try logView.position(at: asked.seq)?.chain == asked.chain
     }
 
-    /// What a log says of a replica's position.
+    /// What a log says of a replica's position. Where it cannot be read it is as if it were not there.
     func standing(of position: Position, on log: LogView) -> SenderMachine.Standing {
-        let end = log.durableEnd
         do {
-            if try log.holds(position) {
-                return .held(
-                    behindBytes: try log.bytesBetween(after: position.seq, through: max(position.seq, end.seq)))
-            }
-            if position.seq < log.base.seq { return .pruned }
-            return .diverged(own: end)
+            return try log.standing(of: position)
         } catch {
             logger.error("\(error)")
             return .pruned

@@ -50,6 +50,11 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package struct Member: Codable, Hashable, Sendable {
         package var name: String
         package var address: String
+
+        package init(name: String, address: String) {
+            self.name = name
+            self.address = address
+        }
     }
 
     private enum CodingKeys: String, CodingKey {
@@ -69,26 +74,6 @@ package struct NodeFile: Codable, Hashable, Sendable {
         self.history = history?.description
         self.epoch = epoch
         promisedEpoch = epoch
-    }
-
-    /// A higher epoch was promised: who led so far does not any more, and who will is not known.
-    mutating func forgetLeader() {
-        formerLeader = leader ?? formerLeader
-        leader = nil
-    }
-
-    /// Promoted. All of the group count from the beginning, for those who have promised the epoch know of them.
-    mutating func lead(_ epoch: UInt64, at address: Address?) {
-        role = .primary
-        isAppointed = true
-        self.epoch = epoch
-        promisedEpoch = epoch
-        members?.removeAll { $0.name == node }
-        voters = members?.map(\.name)
-        votersNeeded = syncReplicas
-        forgetLeader()
-        leader = address?.description
-        pendingHook = .promote
     }
 
     package var historyID: HistoryID {

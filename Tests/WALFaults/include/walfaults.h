@@ -21,4 +21,9 @@
  *     EIO, ENOSPC... the call fails so, and does nothing; only before a call */
 #ifndef WALFAULTS_H
 #define WALFAULTS_H
+
+/* For a test that has the library in its own process: called on the thread that asked for it before each fsync, fdatasync
+ * and syncfs of that thread, and after each that succeeded. NULL ends it. */
+typedef void (*walfaults_observer)(void *context, int descriptor, int is_after);
+void walfaults_observe(walfaults_observer observer, void *context);
 #endif

@@ -1,0 +1,96 @@
+import WALFormat
+import WALWire
+
+/// What becomes of a node when primaries change: the rules of epochs, as changes of what it has durably promised.
+/// Whoever applies one makes it durable before anything is said or done that follows from it.
+extension NodeFile {
+    /// Hears of no primary of a lower epoch from now on.
+    ///
+    /// An epoch is promised once: two who want to promote at the same time must not both have it. With it goes what the
+    /// others know of the group, for any later promotion meets one of those who promise now.
+    package mutating func promise(_ epoch: UInt64, members others: [Member]) throws {
+        guard epoch > promisedEpoch else {
+            throw NodeError(
+                .notMet, "\(node) has promised epoch \(promisedEpoch) already, so not \(epoch); try again")
+        }
+        promisedEpoch = epoch
+        forgetLeader()
+        let known = Set((members ?? []).map(\.name))
+        let more = others.filter { !known.contains($0.name) && $0.name.utf8.count <= Limits.maxNodeNameBytes }
+        members = Array(((members ?? []) + more).prefix(Limits.maxGroupMembers))
+    }
+
+    /// A primary of this epoch has welcomed it.
+    package mutating func promise(atLeast epoch: UInt64) {
+        guard epoch >= promisedEpoch else { return }
+        promisedEpoch = epoch
+        self.epoch = epoch
+    }
+
+    /// Listens to the primary at `address` from now on, at no lower epoch.
+    package mutating func follow(_ address: String, epoch: UInt64) throws {
+        guard epoch >= promisedEpoch else {
+            throw NodeError(.failed, "\(node) has promised epoch \(promisedEpoch) and follows nobody of \(epoch)")
+        }
+        promisedEpoch = epoch
+        upstream = address
+        leader = address
+    }
+
+    /// Another primary was promoted at this epoch, or is about to be: this node is none any more. False where that says
+    /// nothing to it.
+    package mutating func fence(_ epoch: UInt64, leader: String?) -> Bool {
+        guard role != .replica, epoch > self.epoch, epoch >= promisedEpoch else { return false }
+        if role == .primary { pendingHook = .fence }
+        role = .fenced
+        isAppointed = true
+        // Of a later one the leader may not be known yet.
+        self.leader = leader ?? (promisedEpoch == epoch ? self.leader : nil)
+        promisedEpoch = epoch
+        return true
+    }
+
+    /// A higher epoch was promised: who led so far does not any more, and who will is not known.
+    private mutating func forgetLeader() {
+        formerLeader = leader ?? formerLeader
+        leader = nil
+    }
+
+    /// Promoted. All of the group count from the beginning, for those who have promised the epoch know of them.
+    package mutating func lead(_ epoch: UInt64, at address: String?) {
+        role = .primary
+        isAppointed = true
+        self.epoch = epoch
+        promisedEpoch = epoch
+        members?.removeAll { $0.name == node }
+        voters = members?.map(\.name)
+        votersNeeded = syncReplicas
+        forgetLeader()
+        leader = address
+        pendingHook = .promote
+    }
+
+    /// Its own epoch begins with the segment after `end`, where its log ends.
+    ///
+    /// It may have been told of epochs whose segments it never got. They are of a past that is given up now: those of
+    /// the log are of no later epoch than its last segment.
+    package mutating func noteStart(after end: Position) {
+        let kept = (epochs ?? []).filter { $0.epoch <= end.epoch && $0.epoch < epoch }
+        epochs = Array((kept + [EpochStart(epoch: epoch, seq: end.seq + 1)]).suffix(Limits.maxGroupEpochs))
+    }
+
+    /// What a primary has told of the group.
+    package mutating func note(_ group: Group) {
+        if !group.leader.isEmpty { leader = group.leader }
+        members = group.members.map { Member(name: $0.name, address: $0.address) }
+        syncReplicas = group.syncReplicas
+        epochs = group.epochs
+    }
+
+    /// What a fenced primary, or a replica that has diverged, had alone is set aside: it is a replica of `leader`.
+    package mutating func rejoin(_ leader: String) {
+        role = .replica
+        isRejoining = nil
+        upstream = leader
+    }
+}

@@ -1,0 +1,41 @@
+/// The code broken on purpose, one way at a time: what a simulator cannot see broken, it does not test.
+enum Mutation: String, CaseIterable, Sendable {
+    /// The disk says that it has synced and has not.
+    case syncsNothing
+    /// What a promotion changes in `node.json` is lost by a power cut.
+    case promiseNotDurable
+    /// A segment is acknowledged as durable when it is written, and synced after that.
+    case acknowledgesBeforeSync
+    /// A receiver's position is held where the log has its number, whatever the chain, and segments are appended
+    /// likewise.
+    case chainUnchecked
+    /// A replica listens to a primary of any epoch, whatever it has promised.
+    case epochUnchecked
+    /// An epoch is promised to everybody who asks.
+    case promisesTwice
+    /// One promise makes a primary, however many replicas there are.
+    case tooFewPromises
+    /// How many must promise is reckoned before they do, and not again.
+    case groupLookedAtOnce
+    /// The first that has promised is promoted, and not the one that has most.
+    case notTheFurthest
+    /// A replica is promoted that has nothing of the epoch that began last.
+    case startIgnored
+    /// Whoever acknowledges counts, be it known to a promotion or not.
+    case everybodyCounts
+    /// A primary that was promoted writes no segment of its epoch before others write theirs.
+    case epochBeginsSilently
+    /// The log is pruned of what the tree does not have yet.
+    case prunesUnapplied
+    /// A rejoining node keeps what it had alone.
+    case keepsTheFork
+}
+
+extension Mutation {
+    /// Where it is soon caught. From any other seed on it is caught as well, and it takes longer.
+    var firstSeed: UInt64 {
+        switch self {
+        default: 1
+        }
+    }
+}
