@@ -84,8 +84,12 @@ package final class ReplicaNode: NodeRole, LogSource {
         initial.incompleteFrontier = position.seq
         initial.isIncomplete = position.seq > 0 && !known.isComplete && !known.mustReconcile
         // Which of these have content outside of the log is not looked up: it is known when they are applied.
-        let unapplied = max(known.whole.seq, writer.view.base.seq)
-        if writer.end.seq > unapplied { initial.external = Array(unapplied + 1...writer.end.seq) }
+        // The first of them says how far all is durable. Of those before the log one is enough: it may begin at any number.
+        if writer.end.seq > known.whole.seq {
+            let first = known.whole.seq + 1
+            let next = max(first, writer.view.base.seq) + 1
+            initial.external = [first] + (next <= writer.end.seq ? Array(next...writer.end.seq) : [])
+        }
         initial.isEmpty = position.seq == 0
         state = Monitor(initial)
         self.writer = Mutex(writer)
