@@ -4,7 +4,7 @@ import WALTestKit
 
 /// Money moves between accounts, each a file, by writes that one replica has when they are answered, while primaries are
 /// killed and others promoted. None is lost that was answered, and none is made.
-@Suite(.timeLimit(.minutes(10))) struct BankTests {
+@Suite(.hangLimit) struct BankTests {
     /// What a file holds. A transfer is three writes: taken from one account and noted there, added to the other under its
     /// number, crossed out at the first. After a crash between them it is gone on with, and the number keeps it from being
     /// done twice.

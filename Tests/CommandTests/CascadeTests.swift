@@ -1,8 +1,9 @@
 import Foundation
 import Testing
+import WALTestKit
 
 /// A replica that serves replicas of its own.
-@Suite(.timeLimit(.minutes(10))) struct CascadeTests {
+@Suite(.hangLimit) struct CascadeTests {
     private struct Chain {
         let world: World
         let a: Node

@@ -5,7 +5,7 @@ import WALTestKit
 
 /// A catalog that is not what was written, on either side: all it held is found again in the tree and in the log, and nobody
 /// has to do anything.
-@Suite(.timeLimit(.minutes(15))) struct CatalogDamageTests {
+@Suite(.hangLimit) struct CatalogDamageTests {
     enum Side: String, CaseIterable, Sendable { case primary, replica }
 
     struct Damage: Sendable, CustomTestStringConvertible {

@@ -3,9 +3,10 @@ import Glibc
 import Synchronization
 import Testing
 import WALSystem
+import WALTestKit
 
 /// Files that are read while somebody writes to them.
-@Suite(.timeLimit(.minutes(10))) struct ConsistencyTests {
+@Suite(.hangLimit) struct ConsistencyTests {
     /// Full of one version.
     private static func words(_ version: UInt64, _ bytes: Int) -> [UInt8] {
         [UInt64](repeating: version.littleEndian, count: bytes / 8).withUnsafeBytes { Array($0) }

@@ -6,7 +6,7 @@ import WALTreeKit
 
 /// Random work on a primary with two replicas, all of which are killed and started again meanwhile, comes to three equal
 /// trees. For as long as one likes with `Tests/converge`.
-@Suite(.timeLimit(.minutes(1440))) struct ConvergeTests {
+@Suite(.longLimit) struct ConvergeTests {
     /// How a round ends: what may help the primary to see its own tree before it is compared with the others.
     private enum Ending {
         /// Scans at their interval. They find what no event told of.

@@ -5,7 +5,7 @@ import WALTestKit
 import WALSystem
 
 /// A primary is lost and a replica takes its place.
-@Suite(.timeLimit(.minutes(10))) struct FailoverTests {
+@Suite(.hangLimit) struct FailoverTests {
     @Test func oneIsPromotedAndTheOtherFollows() throws {
         try withTrio { trio in
             try trio.write("a", "before", "1")

@@ -1,8 +1,9 @@
 import Foundation
 import Testing
+import WALTestKit
 
 /// What looks like a deletion and may be none is never replicated as one.
-@Suite(.timeLimit(.minutes(15))) struct GuardTests {
+@Suite(.hangLimit) struct GuardTests {
     private static let files = 1_500
 
     /// A source of so many files, with a primary and a replica that has them all.

@@ -1,8 +1,9 @@
 import Foundation
 import Testing
+import WALTestKit
 
 /// Where writes are sent while primaries change.
-@Suite(.timeLimit(.minutes(10))) struct RedirectFailoverTests {
+@Suite(.hangLimit) struct RedirectFailoverTests {
     private func put(_ trio: Trio, _ name: String, _ path: String, _ more: [String] = []) throws -> Outcome {
         let command = ([World.programs + "/walctl", "put", trio.address(name), path] + more).joined(separator: " ")
         return try trio.world.run("sh", ["-c", "echo content | exec \(command)"])

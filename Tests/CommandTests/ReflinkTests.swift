@@ -3,9 +3,10 @@ import Glibc
 import Synchronization
 import Testing
 import WALSystem
+import WALTestKit
 
 /// A large file that changes in part, where the file system has clones and where it has none.
-@Suite(.timeLimit(.minutes(10))) struct ReflinkTests {
+@Suite(.hangLimit) struct ReflinkTests {
     enum Kind: String, CaseIterable {
         case xfs, btrfs, ext4
 

@@ -3,7 +3,7 @@ import Testing
 import WALTestKit
 
 /// What has gone apart is put together again on command, and nothing is lost of either side.
-@Suite(.timeLimit(.minutes(10))) struct RejoinTests {
+@Suite(.hangLimit) struct RejoinTests {
     /// Until it has been reconciled, what a deposed primary has is of another past: its numbers acknowledge nothing, and
     /// nobody is served from it.
     @Test func aForkCountsForNothing() throws {

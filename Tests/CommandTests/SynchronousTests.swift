@@ -1,8 +1,9 @@
 import Foundation
 import Testing
+import WALTestKit
 
 /// `walship --sync N`: what is answered is on N replicas.
-@Suite(.timeLimit(.minutes(10))) struct SynchronousTests {
+@Suite(.hangLimit) struct SynchronousTests {
     @Test func nothingIsAnsweredBeforeReplicasHaveIt() throws {
         try withTrio(["a": ["--sync", "2"]]) { trio in
             #expect(try !(trio["a"].status()?.notes ?? []).contains { $0.contains("DEGRADED") })

@@ -1,9 +1,10 @@
 import Foundation
 import Glibc
 import Testing
+import WALTestKit
 
 /// Trees that are too large, or too busy, for inotify.
-@Suite(.timeLimit(.minutes(15))) struct WatchTests {
+@Suite(.hangLimit) struct WatchTests {
     /// `count` directories with a file each, some within others.
     private func makeTree(_ source: String, _ count: Int) throws {
         for number in 0..<count {

@@ -9,7 +9,7 @@ import WALTreeKit
 
 /// The applier is stopped before any of its steps, as by a crash of the process: all that was written stays, nothing
 /// more follows. (What a power cut takes back is for tests with a file system of their own.)
-@Suite(.timeLimit(.minutes(15))) struct CrashTests {
+@Suite(.hangLimit) struct CrashTests {
     struct Crash: Error {}
 
     /// A tree before and after, and the segments that lead from nothing to the one and from there to the other.

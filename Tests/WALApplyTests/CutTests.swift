@@ -10,7 +10,7 @@ import WALTreeKit
 
 /// A file that was cut short ends in a block that the primary does not send, for the replica holds it as the first bytes
 /// of a longer one.
-@Suite(.timeLimit(.minutes(5))) struct CutTests {
+@Suite(.hangLimit) struct CutTests {
     private let primary: PrimaryTree
     private let replica: ReplicaTree
     private let blocks: PrimaryBlocks

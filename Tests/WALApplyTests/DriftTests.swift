@@ -9,7 +9,7 @@ import WALTestKit
 import WALTreeKit
 
 /// Somebody writes to a replica: what he did is kept, the tree comes back, and the rest goes on.
-@Suite(.timeLimit(.minutes(15))) struct DriftTests {
+@Suite(.hangLimit) struct DriftTests {
     private let primary: PrimaryTree
     private let replica: ReplicaTree
     private let blocks: PrimaryBlocks

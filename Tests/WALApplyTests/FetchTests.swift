@@ -9,7 +9,7 @@ import WALTestKit
 import WALTreeKit
 
 /// Content that is not in the log: fetched, gone, interrupted, and brought by a later segment.
-@Suite(.timeLimit(.minutes(15))) struct FetchTests {
+@Suite(.hangLimit) struct FetchTests {
     private let primary: PrimaryTree
     private let replica: ReplicaTree
     private let blocks: PrimaryBlocks

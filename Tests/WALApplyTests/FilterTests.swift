@@ -8,7 +8,7 @@ import WALTestKit
 import WALTreeKit
 
 /// A filter that changes on the way from a primary to a replica.
-@Suite(.timeLimit(.minutes(15))) struct FilterTests {
+@Suite(.hangLimit) struct FilterTests {
     private static let filters = [
         [], ["- n1*", "- *3*/"], ["+ /n2*/", "- */n2*", "- /n[3-5]*/**/m*", "- n[6-8]/"], ["- */"], ["- /*"],
         ["- /m*/**/n*", "- n[0-5]/*[02468]", "+ /n?/n*", "- /n*/n*"],

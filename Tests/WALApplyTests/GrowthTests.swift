@@ -9,7 +9,7 @@ import WALTestKit
 import WALTreeKit
 
 /// A large file that grows by more than a patch holds in memory. What it has already is neither written nor copied again.
-@Suite(.timeLimit(.minutes(5))) struct GrowthTests {
+@Suite(.hangLimit) struct GrowthTests {
     private static let more = 18 << 20
 
     private let primary: PrimaryTree

@@ -8,7 +8,7 @@ import WALTestKit
 import WALTreeKit
 
 /// A first sync: the tree is built unseen, in pieces, and shown as a whole.
-@Suite(.timeLimit(.minutes(15))) struct HiddenTreeTests {
+@Suite(.hangLimit) struct HiddenTreeTests {
     private let primary: PrimaryTree
     private let random: SeededRandom
 

@@ -8,7 +8,7 @@ import WALTestKit
 import WALTreeKit
 
 /// Capture and apply together: whatever is done to a primary, the replica comes to the same tree.
-@Suite(.timeLimit(.minutes(15))) struct RandomTests {
+@Suite(.hangLimit) struct RandomTests {
     private static let base = {
         let random = SeededRandom()
         random.announce("RandomTests")

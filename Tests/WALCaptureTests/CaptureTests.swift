@@ -9,7 +9,7 @@ import WALTestKit
 import WALTreeKit
 
 /// What is captured, and how little of it is shipped.
-@Suite(.timeLimit(.minutes(15))) struct CaptureTests {
+@Suite(.hangLimit) struct CaptureTests {
     private let primary: PrimaryTree
     private var random = SeededRandom(seed: 3)
 

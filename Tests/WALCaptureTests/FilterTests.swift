@@ -9,7 +9,7 @@ import WALTestKit
 import WALTreeKit
 
 /// What the filter excludes is as if it were not there.
-@Suite(.timeLimit(.minutes(15))) struct FilterTests {
+@Suite(.hangLimit) struct FilterTests {
     private let primary: PrimaryTree
 
     init() throws {

@@ -9,7 +9,7 @@ import WALTestKit
 import WALTreeKit
 
 /// What happened while nobody captured, and what must not be mistaken for it.
-@Suite(.timeLimit(.minutes(15))) struct RestartTests {
+@Suite(.hangLimit) struct RestartTests {
     private let primary: PrimaryTree
 
     init() throws {

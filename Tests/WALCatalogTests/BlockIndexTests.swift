@@ -5,7 +5,7 @@ import WALSystem
 import WALTestKit
 
 /// Files are found by the blocks that they hold.
-@Suite(.timeLimit(.minutes(5))) struct BlockIndexTests {
+@Suite(.hangLimit) struct BlockIndexTests {
     private let folder: CatalogFolder
     private let path: String
 

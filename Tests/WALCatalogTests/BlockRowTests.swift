@@ -5,7 +5,7 @@ import WALSystem
 import WALTestKit
 
 /// Block tables of large files are kept in rows of their own.
-@Suite(.timeLimit(.minutes(15))) struct BlockRowTests {
+@Suite(.hangLimit) struct BlockRowTests {
     private let folder: CatalogFolder
     private let catalog: Catalog
 

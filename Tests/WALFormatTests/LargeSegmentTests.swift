@@ -5,7 +5,7 @@ import WALFormat
 import WALTestKit
 
 /// A segment of 64 KiB as it is on disk, with each single bit of it flipped and at each length: none is taken for whole.
-@Suite(.timeLimit(.minutes(10))) struct LargeSegmentTests {
+@Suite(.hangLimit) struct LargeSegmentTests {
     private static let byteCount = 64 << 10
 
     /// Three files whose content nothing makes smaller.

@@ -5,7 +5,7 @@ import WALTestKit
 /// Groups of nodes under faults of every kind; a few hundred runs here, any number with `Tests/simulate`.
 ///
 /// A run that fails names its seed. `WALSHIP_SEED` alone runs that one and tells what happens in it.
-@Suite(.serialized, .timeLimit(.minutes(1440))) struct SimulatorTests {
+@Suite(.serialized, .longLimit) struct SimulatorTests {
     private static let variables = ProcessInfo.processInfo.environment
     private static let seed = variables[SeededRandom.variable].flatMap { UInt64($0) }
     private static let count = variables["WALSHIP_SIMULATIONS"].flatMap { Int($0) }

@@ -1,7 +1,8 @@
 import Testing
 import WALSystem
+import WALTestKit
 
-@Suite(.timeLimit(.minutes(15))) struct BoundedQueueTests {
+@Suite(.hangLimit) struct BoundedQueueTests {
     @Test func orderIsKept() throws {
         let queue = BoundedQueue<Int>(maxCount: 7)
         let giver = try WorkerThread.start(name: "giver") {

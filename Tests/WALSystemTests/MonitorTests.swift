@@ -1,7 +1,8 @@
 import Testing
 import WALSystem
+import WALTestKit
 
-@Suite(.timeLimit(.minutes(15))) struct MonitorTests {
+@Suite(.hangLimit) struct MonitorTests {
     @Test func incrementsOfManyThreadsAreNotLost() throws {
         let monitor = Monitor(0)
         let threads = try (0..<4).map { _ in

@@ -1,5 +1,6 @@
 import Testing
 import WALSystem
+import WALTestKit
 
 @Suite struct PollerTests {
     @Test func onlyTheSignalledIsReady() throws {
@@ -24,7 +25,7 @@ import WALSystem
         #expect(Clock.monotonicNanoseconds() - start >= 29_000_000)
     }
 
-    @Test(.timeLimit(.minutes(15))) func signalOfAnotherThreadWakes() throws {
+    @Test(.hangLimit) func signalOfAnotherThreadWakes() throws {
         let wake = try EventFD()
         let thread = try WorkerThread.start(name: "waker") { wake.signal() }
         #expect(try Poller.poll(descriptors: [wake.descriptor], timeoutMilliseconds: nil) == [wake.descriptor])

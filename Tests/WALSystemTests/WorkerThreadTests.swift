@@ -1,8 +1,9 @@
 import Glibc
 import Testing
 import WALSystem
+import WALTestKit
 
-@Suite(.timeLimit(.minutes(15))) struct WorkerThreadTests {
+@Suite(.hangLimit) struct WorkerThreadTests {
     @Test func joinWaitsForTheBody() throws {
         let gate = Monitor(false)
         let done = Monitor(false)

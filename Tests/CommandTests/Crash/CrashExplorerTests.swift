@@ -8,7 +8,7 @@ import WALTestKit
 /// recovers from that. Both go on, come to equal trees, and what was acknowledged is there.
 ///
 /// A few points of each scenario here; as many as one likes with `Tests/crash`.
-@Suite(.timeLimit(.minutes(1440))) struct CrashExplorerTests {
+@Suite(.longLimit) struct CrashExplorerTests {
     enum Victim: String, CaseIterable, Sendable { case primary, replica }
 
     private static let random = Mutex(

@@ -5,7 +5,7 @@ import WALTestKit
 
 /// A node ends while roles change. It is started again and the command is given again until it succeeds; then the group is
 /// whole, and what was acknowledged is there.
-@Suite(.timeLimit(.minutes(1440))) struct FailoverCrashTests {
+@Suite(.longLimit) struct FailoverCrashTests {
     struct Scenario: Sendable, CustomTestStringConvertible {
         let testDescription: String
         let victim: String
