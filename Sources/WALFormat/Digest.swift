@@ -23,6 +23,9 @@ package struct Digest: Hashable, Sendable {
         self = bytes.withUnsafeBytes { Digest(of: $0) }
     }
 
+    /// Its last four bytes: enough against accidents for what is checked once and then forgotten.
+    package var short: UInt32 { UInt32(truncatingIfNeeded: low) }
+
     /// 32 hexadecimal digits, most significant first, as `xxh128sum` prints them.
     package init(text: some StringProtocol) throws(FormatError) {
         let digits = Array(text.utf8)

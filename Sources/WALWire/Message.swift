@@ -177,6 +177,9 @@ package struct Refusal: Hashable, Sendable, Error {
 
 /// A piece of a segment as it stands in the log.
 package struct SegmentPart: Hashable, Sendable {
+    /// What stands before the bytes in a frame.
+    static let fieldBytes = 24
+
     package var seq: UInt64
     /// Where the piece begins in the segment, and how long the whole is, in bytes.
     package var offset: UInt64

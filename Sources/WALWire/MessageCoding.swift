@@ -26,8 +26,21 @@ extension Message {
     package func frame(epoch: UInt64, extraBytes: Int = 0) -> [UInt8] {
         var payload = ByteWriter()
         encode(to: &payload)
-        let header = FrameHeader(length: UInt32(payload.count + extraBytes), type: type, epoch: epoch)
+        let checked = payload.bytes.withUnsafeBytes { bytes in
+            Digest(of: .init(rebasing: bytes[..<type.checkedBytes(of: bytes.count)]))
+        }
+        let header = FrameHeader(
+            length: UInt32(payload.count + extraBytes), type: type, epoch: epoch, payloadChecksum: checked.short)
         return header.encoded() + payload.bytes
+    }
+
+    /// The message of a frame, of which `payload` is all that follows the header.
+    package init(_ header: FrameHeader, payload: UnsafeRawBufferPointer) throws(FormatError) {
+        let checked = UnsafeRawBufferPointer(rebasing: payload[..<header.type.checkedBytes(of: payload.count)])
+        guard Digest(of: checked).short == header.payloadChecksum else {
+            throw .checksum(what: "\(header.type) frame")
+        }
+        try self.init(header.type, payload: payload)
     }
 
     private func encode(to writer: inout ByteWriter) {

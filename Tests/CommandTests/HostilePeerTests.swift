@@ -1,7 +1,6 @@
 import Foundation
 import Glibc
 import Testing
-import WALFormat
 import WALTestKit
 
 /// A peer that sends what it should not, or nothing: the daemon goes on, and its memory stays what it was.
@@ -22,10 +21,11 @@ import WALTestKit
                 switch round % 4 {
                 case 0: peer.send(random.bytes(random.int(in: 1...100_000)))
                 // A first frame that is none, or longer than any.
-                case 1: peer.send(header(length: .max, type: 1) + random.bytes(100_000))
-                case 2: peer.send(header(length: 16 << 20, type: 13) + random.bytes(100_000))
+                case 1: peer.send(RawFrame.header(length: .max, type: 1) + random.bytes(100_000))
+                case 2: peer.send(RawFrame.header(length: 16 << 20, type: 13) + random.bytes(100_000))
                 default:
-                    peer.send(header(length: UInt32(random.int(in: 0..<1000)), type: UInt8(random.int(in: 0..<20))))
+                    peer.send(
+                        RawFrame.header(length: UInt32(random.int(in: 0..<1000)), type: UInt8(random.int(in: 0..<20))))
                 }
                 if round % 4 != 3 { try until("end of a connection") { peer.isClosed } }
             }
@@ -40,7 +40,7 @@ import WALTestKit
             // The longest hello that there may be, but for its last byte.
             for _ in 0..<100 {
                 let peer = try world.peer(port)
-                peer.send(header(length: 64 << 10, type: 1) + [UInt8](repeating: 0, count: (64 << 10) - 1))
+                peer.send(RawFrame.header(length: 64 << 10, type: 1) + [UInt8](repeating: 0, count: (64 << 10) - 1))
                 peers.append(peer)
             }
             try expectWell(world, node, port)
@@ -61,7 +61,7 @@ import WALTestKit
                 for _ in 0..<20 {
                     let payload = random.bytes(random.int(in: 0..<300))
                     let type = UInt8(random.int(in: 1...14))
-                    guard peer.send(header(length: UInt32(payload.count), type: type) + payload) else { break }
+                    guard peer.send(RawFrame.make(type, payload)) else { break }
                 }
                 peer.close()
             }
@@ -74,7 +74,7 @@ import WALTestKit
             ] {
                 let peer = try world.peer(port)
                 peer.send(hello(role: 3, name: "", history: [UInt8](repeating: 0, count: 16)))
-                peer.send(header(length: UInt32(request.utf8.count), type: 13) + Array(request.utf8))
+                peer.send(RawFrame.make(13, Array(request.utf8)))
                 try expectWell(world, node, port)
                 peer.close()
             }
@@ -148,12 +148,12 @@ import WALTestKit
             // One block of object 2, as walship-protocol(7) has it.
             let want = [1, 2, 0, 100] + random.bytes(16)
             for _ in 0..<20_000 {
-                guard peer.send(header(length: UInt32(want.count), type: 11) + want) else { break }
+                guard peer.send(RawFrame.make(11, want)) else { break }
             }
             try until("end of the connection") { peer.isClosed }
             let empty = try world.peer(port)
             empty.send(hello(role: 2, flags: 1, name: "empty", history: [UInt8](repeating: 0, count: 16)))
-            empty.send(header(length: 1, type: 11) + [0])
+            empty.send(RawFrame.make(11, [0]))
             try until("end of the other connection") { empty.isClosed }
             try world.must("walctl", "mark", source, "--timeout", "10s")
             let replica = try world.replica("replica", from: port)
@@ -170,9 +170,10 @@ import WALTestKit
             var random = SeededRandom()
             let zero = [UInt8](repeating: 0, count: 16)
             for bytes in [
-                Array("HTTP/1.1 400 Bad Request\r\n\r\n".utf8), random.bytes(100_000), header(length: .max, type: 2),
+                Array("HTTP/1.1 400 Bad Request\r\n\r\n".utf8), random.bytes(100_000),
+                RawFrame.header(length: .max, type: 2),
                 hello(role: 1, name: "primary", history: zero), hello(role: 2, name: "replica", history: zero),
-                hello(role: 1, name: "primary", history: random.bytes(16)) + header(length: 4096, type: 2),
+                hello(role: 1, name: "primary", history: random.bytes(16)) + RawFrame.header(length: 4096, type: 2),
             ] {
                 let descriptor = accept(listener.descriptor, nil, nil)
                 #expect(descriptor >= 0)
@@ -193,24 +194,13 @@ import WALTestKit
 
     // MARK: Helpers
 
-    /// A frame's first 16 bytes, walship-protocol(7).
-    private func header(length: UInt32, type: UInt8) -> [UInt8] {
-        little(length) + [type, 0, 0, 0] + little(UInt64(0))
-    }
-
     private func hello(role: UInt8, flags: UInt8 = 0, name: String, history: [UInt8]) -> [UInt8] {
-        var payload = little(UInt16(1)) + [role, flags, UInt8(name.utf8.count)] + Array(name.utf8) + history
-        payload += little(UInt64(role == 1 ? 1 : 0))
+        var payload = RawFrame.little(UInt16(1)) + [role, flags, UInt8(name.utf8.count)] + Array(name.utf8) + history
+        payload += RawFrame.little(UInt64(role == 1 ? 1 : 0))
         // Position, held bytes, and no address.
         payload += [UInt8](repeating: 0, count: 8 + 8 + 16 + 8 + 1)
-        var bytes = header(length: UInt32(payload.count), type: 1)
         // A primary's frames are of its epoch.
-        if role == 1 { bytes.replaceSubrange(8..<16, with: little(UInt64(1))) }
-        return bytes + payload
-    }
-
-    private func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {
-        withUnsafeBytes(of: number.littleEndian, Array.init)
+        return RawFrame.make(1, payload, epoch: role == 1 ? 1 : 0)
     }
 
     private func withTarget(_ target: Target, _ body: (World, Node, _ port: Int) throws -> Void) throws {

@@ -66,22 +66,34 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         }
     }
 
-    /// Whole frames, one after the other.
+    /// Whole frames, one after the other: of each header the first 16 bytes, for checksums are nothing to mutate.
     private static func take(_ bytes: UnsafeRawBufferPointer, fromStart: Bool = true) -> [(FrameHeader, Message)] {
         var rest = bytes[...]
         var frames: [(FrameHeader, Message)] = []
-        while rest.count >= FrameHeader.byteCount,
-            let header = try? FrameHeader(
-                decoding: UnsafeRawBufferPointer(rebasing: rest), isFirst: fromStart && frames.isEmpty)
-        {
-            rest = rest.dropFirst(FrameHeader.byteCount)
-            guard rest.count >= Int(header.length) else { break }
-            let payload = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(header.length)))
-            guard let message = try? Message(header.type, payload: payload) else { break }
+        let fieldBytes = FrameHeader.byteCount - 8
+        while rest.count >= fieldBytes {
+            let fields = Array(rest.prefix(fieldBytes))
+            rest = rest.dropFirst(fieldBytes)
+            let length = fields[..<4].reversed().reduce(0) { $0 << 8 | Int($1) }
+            let payload = UnsafeRawBufferPointer(rebasing: rest.prefix(length))
+            guard
+                let header = sealed(fields, payload).withUnsafeBytes({
+                    try? FrameHeader(decoding: $0, isFirst: fromStart && frames.isEmpty)
+                }), payload.count == Int(header.length), let message = try? Message(header, payload: payload)
+            else { break }
             frames.append((header, message))
             rest = rest.dropFirst(Int(header.length))
         }
         return frames
+    }
+
+    private static func sealed(_ fields: [UInt8], _ payload: UnsafeRawBufferPointer) -> [UInt8] {
+        func checksum(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+            withUnsafeBytes(of: Digest(of: bytes).short.littleEndian, Array.init)
+        }
+        let checked = MessageType(rawValue: fields[4])?.checkedBytes(of: payload.count) ?? 0
+        let header = fields + checksum(UnsafeRawBufferPointer(rebasing: payload[..<checked]))
+        return header + header.withUnsafeBytes(checksum)
     }
 
     /// Frames to both machines at once: each ends its connection once, whatever comes.

@@ -232,7 +232,7 @@ struct FrameReader {
         let end = FrameHeader.byteCount + Int(header.length)
         guard bytes.count >= end else { return nil }
         let message = try bytes.withBytes { all throws(FormatError) in
-            try Message(header.type, payload: UnsafeRawBufferPointer(rebasing: all[FrameHeader.byteCount..<end]))
+            try Message(header, payload: UnsafeRawBufferPointer(rebasing: all[FrameHeader.byteCount..<end]))
         }
         bytes.removeFirst(end)
         self.isFirst = false

@@ -5,29 +5,51 @@ import WALWire
 
 /// Each field of the frame header, what it may say and what not.
 @Suite struct FrameTests {
-    private let bytes = FrameHeader(length: 0x0001_0203, type: .segmentPart, epoch: 0x0102_0304_0506_0708).encoded()
+    private let whole = FrameHeader(
+        length: 0x0001_0203, type: .segmentPart, epoch: 0x0102_0304_0506_0708, payloadChecksum: 0x090A_0B0C)
+    private var bytes: [UInt8] { whole.encoded() }
 
+    /// With the checksum that goes with the change.
     private func header(_ change: (inout [UInt8]) -> Void) throws -> FrameHeader {
-        var bytes = bytes
-        change(&bytes)
-        return try FrameHeader(bytes)
+        var fields = Array(bytes[..<20])
+        change(&fields)
+        return try FrameHeader(fields + checksum(fields))
     }
 
+    /// The last four bytes of XXH3_128bits, as an u32.
+    private func checksum(_ bytes: [UInt8]) -> [UInt8] { Array(Digest(of: bytes).bytes[12...].reversed()) }
+
     @Test func layout() {
-        #expect(bytes == [3, 2, 1, 0, 4, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1])
+        let fields: [UInt8] = [3, 2, 1, 0, 4, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 12, 11, 10, 9]
+        #expect(bytes == fields + checksum(fields))
         #expect(bytes.count == FrameHeader.byteCount)
+    }
+
+    /// No bit of any frame may change: of the bytes of a segment alone, which have their own checksums, a frame knows
+    /// nothing.
+    @Test(arguments: MessageType.all) func everyBit(type: MessageType) throws {
+        var random = SeededRandom()
+        let frame = Samples.message(type, &random).frame(epoch: 3)
+        let end = type == .segmentPart ? FrameHeader.byteCount + 24 : frame.count
+        for bit in 0..<min(end, 2000) * 8 {
+            var bytes = frame
+            bytes[bit / 8] ^= 1 << UInt8(bit % 8)
+            #expect(throws: FormatError.self, "bit \(bit), \(random.reproduce)") {
+                _ = try Message(try FrameHeader(bytes), Array(bytes[FrameHeader.byteCount...]))
+            }
+        }
     }
 
     @Test func reads() throws {
         let header = try FrameHeader(bytes)
-        #expect(header == FrameHeader(length: 0x0001_0203, type: .segmentPart, epoch: 0x0102_0304_0506_0708))
+        #expect(header == whole)
     }
 
     @Test func bytesBehindTheHeaderAreLeftAlone() throws {
         #expect(try FrameHeader(bytes + [1, 2, 3]) == FrameHeader(bytes))
     }
 
-    @Test(arguments: 0..<16) func shortHeader(count: Int) {
+    @Test(arguments: 0..<24) func shortHeader(count: Int) {
         #expect(throws: FormatError.self) { try FrameHeader(Array(bytes.prefix(count))) }
     }
 
@@ -41,20 +63,20 @@ import WALWire
 
     /// One more than any epoch must be a number that SQLite and Int64 hold too.
     @Test func epochBeyondItsRange() {
-        let last = FrameHeader(length: 0, type: .ack, epoch: UInt64(Int64.max) - 1).encoded()
+        let last = FrameHeader(length: 0, type: .ack, epoch: UInt64(Int64.max) - 1, payloadChecksum: 0).encoded()
         #expect(throws: Never.self) { try FrameHeader(last) }
         for epoch in [UInt64(Int64.max), .max] {
-            let bytes = FrameHeader(length: 0, type: .ack, epoch: epoch).encoded()
+            let bytes = FrameHeader(length: 0, type: .ack, epoch: epoch, payloadChecksum: 0).encoded()
             #expect(throws: FormatError.value(what: "epoch", epoch)) { try FrameHeader(bytes) }
         }
     }
 
     @Test(arguments: MessageType.all) func lengthBeyondTheLimitOfItsType(type: MessageType) throws {
         let limit = UInt64(type.maxPayloadBytes)
-        let largest = FrameHeader(length: UInt32(limit), type: type, epoch: 1)
+        let largest = FrameHeader(length: UInt32(limit), type: type, epoch: 1, payloadChecksum: 0)
         #expect(try FrameHeader(largest.encoded()) == largest)
         for length in [UInt32(limit) + 1, .max] {
-            let bytes = FrameHeader(length: length, type: type, epoch: 1).encoded()
+            let bytes = FrameHeader(length: length, type: type, epoch: 1, payloadChecksum: 0).encoded()
             #expect(throws: FormatError.limit("bytes of a \(type) frame", value: UInt64(length), limit: limit)) {
                 try FrameHeader(bytes)
             }
@@ -77,7 +99,7 @@ import WALWire
 
     /// Before a peer has said who it is, it gets no more room than a handshake may have.
     @Test(arguments: MessageType.all) func firstFrameIsOfTheHandshake(type: MessageType) throws {
-        let bytes = FrameHeader(length: 0, type: type, epoch: 0).encoded()
+        let bytes = FrameHeader(length: 0, type: type, epoch: 0, payloadChecksum: 0).encoded()
         if type == .hello || type == .refuse {
             #expect(try FrameHeader(bytes, isFirst: true).type == type)
         } else {

@@ -89,13 +89,15 @@ import WALWire
         hello.partialBytes = 128
         let welcome = Welcome(way: .stream, history: Samples.history, resumedBytes: 128, behindBytes: 2560)
         let example =
-            bytes("4d00000001000000030000000000000001000200077265706c69636100112233")
-            + bytes("445566778899aabbccddeeff030000000000000003000000000000000a000000")
-            + bytes("00000000000000000000000a000000000000000a800000000000000000")
+            bytes("4d00000001000000030000000000000088fcd17353205a2f0100020007726570")
+            + bytes("6c69636100112233445566778899aabbccddeeff030000000000000003000000")
+            + bytes("000000000a00000000000000000000000000000a000000000000000a80000000")
+            + bytes("0000000000")
         #expect(Message.hello(hello).frame(epoch: 3) == example)
         #expect(
             Message.welcome(welcome).frame(epoch: 3)
-                == bytes("2100000002000000030000000000000001") + historyBytes + u64(128) + bytes("000a000000000000"))
+                == bytes("21000000020000000300000000000000d51b544bbdea5a4801") + historyBytes + u64(128)
+                + bytes("000a000000000000"))
     }
 
     private func bytes(_ digits: String) -> [UInt8] {

@@ -4,7 +4,7 @@ import WALWire
 /// One direction of a connection.
 ///
 /// Fault model: bytes arrive in order, in chunks of any size, each once and unchanged, up to `limit`; what is behind it
-/// never arrives. Damage of bytes on their way is TCP's to find, and what it misses the segment's checksums do.
+/// never arrives. Damage of bytes on their way is TCP's to find, and what it misses the checksums of frames and segments.
 struct Pipe {
     private var bytes: [UInt8] = []
     /// Bytes that have arrived.
@@ -49,7 +49,7 @@ struct FrameReader {
         let header = try FrameHeader(bytes, isFirst: isFirst)
         let end = FrameHeader.byteCount + Int(header.length)
         guard bytes.count >= end else { return nil }
-        let message = try Message(header.type, Array(bytes[FrameHeader.byteCount..<end]))
+        let message = try Message(header, Array(bytes[FrameHeader.byteCount..<end]))
         bytes.removeFirst(end)
         isFirst = false
         return (message, header.epoch)

@@ -179,9 +179,19 @@ extension Message {
     init(_ type: MessageType, _ payload: [UInt8]) throws(FormatError) {
         self = try payload.withBytes { bytes throws(FormatError) in try Message(type, payload: bytes) }
     }
+
+    init(_ header: FrameHeader, _ payload: [UInt8]) throws(FormatError) {
+        self = try payload.withBytes { bytes throws(FormatError) in try Message(header, payload: bytes) }
+    }
 }
 
 extension FrameHeader {
+    /// The first bytes of a frame with the checksum that goes with them.
+    static func sealed(_ frame: [UInt8]) -> [UInt8] {
+        let fields = frame.prefix(byteCount - 4)
+        return fields + withUnsafeBytes(of: Digest(of: Array(fields)).short.littleEndian, Array.init)
+    }
+
     init(_ bytes: [UInt8], isFirst: Bool = false) throws(FormatError) {
         self = try bytes.withBytes { all throws(FormatError) in try FrameHeader(decoding: all, isFirst: isFirst) }
     }

@@ -91,7 +91,7 @@ final class FrameHandler: ChannelInboundHandler {
         guard let frame = header, buffer.readableBytes >= Int(frame.length) else { return false }
         let message = try buffer.readWithUnsafeReadableBytes { all in
             let payload = UnsafeRawBufferPointer(rebasing: all[..<Int(frame.length)])
-            return (payload.count, try Message(frame.type, payload: payload))
+            return (payload.count, try Message(frame, payload: payload))
         }
         header = nil
         isFirst = false

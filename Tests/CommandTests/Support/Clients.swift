@@ -143,7 +143,7 @@ final class FakeNode: Sendable {
 
     private func talk(_ peer: Int32) {
         var isFirst = true
-        while let header = readExactly(peer, 16) {
+        while let header = readExactly(peer, RawFrame.headerBytes) {
             let length = header[..<4].reversed().reduce(0) { $0 << 8 | Int($1) }
             guard let payload = readExactly(peer, length) else { return }
             let frame: [UInt8]
@@ -151,21 +151,15 @@ final class FakeNode: Sendable {
                 // The hello of a receiver: the client's own with another role.
                 var hello = payload
                 hello[2] = 2
-                frame = Self.frame(1, hello)
+                frame = RawFrame.make(1, hello)
             } else if header[4] == 13 {
-                frame = Self.frame(14, Array(answer().utf8))
+                frame = RawFrame.make(14, Array(answer().utf8))
             } else {
                 continue
             }
             isFirst = false
             guard Socket.sendAll(peer, frame[...]) else { return }
         }
-    }
-
-    private static func frame(_ type: UInt8, _ payload: [UInt8]) -> [UInt8] {
-        let count = UInt32(payload.count)
-        let length = (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * UInt32($0))) }
-        return length + [type, 0, 0, 0] + [UInt8](repeating: 0, count: 8) + payload
     }
 
     private func readExactly(_ peer: Int32, _ count: Int) -> [UInt8]? {
