@@ -43,6 +43,7 @@ extension Applier {
                         try stager.stageEarly(object, &fold)
                     }
                 }
+                try fold.end(at: set.position)
             }
             try stager.stageAll(&fold)
             try link(fold, stager.disk)

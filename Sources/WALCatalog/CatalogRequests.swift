@@ -29,6 +29,15 @@ extension CatalogTransaction {
         try prune.run()
     }
 
+    /// All that are kept, in no order.
+    package func requests() throws -> [RequestID] {
+        let statement = try self.statement("SELECT id FROM requests")
+        defer { statement.reset() }
+        var requests: [RequestID] = []
+        while try statement.step() { requests.append(RequestID(try statement.digest(0))) }
+        return requests
+    }
+
     /// What was written after `seq` is not on this history any more, so none of those requests was done.
     package func forgetRequests(after seq: UInt64) throws {
         let statement = try self.statement("DELETE FROM requests WHERE seq > ?")

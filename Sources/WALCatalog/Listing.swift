@@ -5,9 +5,12 @@ import WALSystem
 /// been compared.
 package struct Listing {
     private let catalog: CatalogTransaction
+    private let position: Position
 
-    package init(_ catalog: CatalogTransaction) {
+    /// `position` is where the sender's tree stands.
+    package init(_ catalog: CatalogTransaction, at position: Position) {
         self.catalog = catalog
+        self.position = position
     }
 
     /// Takes an entry of a listing: content is told by digests only.
@@ -18,7 +21,9 @@ package struct Listing {
         case .bind(let parent, let name, let object):
             try catalog.bind(Place(parent: parent, name: name), to: object)
         case .filter(let filter): try catalog.setFilter(filter)
-        case .metadata, .unbind, .drop, .request:
+        // Done by then, if not just then.
+        case .request(let id): try catalog.note(id, at: position)
+        case .metadata, .unbind, .drop:
             throw CatalogError.mismatch("a listing says only what is there")
         }
     }

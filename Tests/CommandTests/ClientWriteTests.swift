@@ -171,6 +171,30 @@ import WALTestKit
     }
 
     /// What an application does to the same name is never lost: it is in the tree, or kept.
+    /// Also by a primary that got its tree by a sync after the write: whole, or what it lacked of one that it had.
+    @Test(arguments: [false, true]) func aRequestIsDoneOnceAfterASync(adopts: Bool) throws {
+        try withWorld { world in
+            let (port, other) = (try freePort(), try freePort())
+            let primary = try world.primary(try world.folder("p"), port: port)
+            try primary.waitForState("streaming")
+            let request = String(repeating: "0123456789abcdef", count: 2)
+            _ = try world.put(primary.folder, "account", "one", "--request", request)
+            _ = try world.put(primary.folder, "account", "two")
+            let folder = try world.folder("r")
+            if adopts { try writeFile(folder + "/account", "two") }
+            let replica = try Node(
+                world, "walrecv", folder,
+                ["--from", "127.0.0.1:\(port)", "--listen", "127.0.0.1:\(other)", "--name", "r"]
+                    + (adopts ? ["--adopt"] : []))
+            try world.catchUp(primary, [replica])
+            try primary.crash()
+            try world.must("walctl", "promote", "127.0.0.1:\(other)")
+            _ = try world.put(replica.folder, "account", "one", "--request", request)
+            #expect(try text(ofFile: replica.folder + "/account") == "two")
+            try replica.stop()
+        }
+    }
+
     @Test func applicationsMayWriteMeanwhile() throws {
         try withTwoNodes { world, primary, replica, port in
             for index in 0..<10 {

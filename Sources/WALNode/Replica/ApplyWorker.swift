@@ -255,15 +255,26 @@ final class ApplyWorker {
         session.finished(begin.position)
     }
 
-    private func nextEntries(_ session: SyncSession) throws -> SyncEntries? {
+    /// The next part of the listing, and the bytes that it had on the wire.
+    private func nextEntries(
+        _ session: SyncSession, _ begin: SyncBegin
+    ) throws -> (set: ChangeSet, needsBlocks: Bool, wireBytes: Int)? {
         switch session.parts.take() {
-        case .entries(let entries): return entries
+        case .entries(let entries):
+            do throws(FormatError) {
+                let (set, needsBlocks) = try changeSet(entries, begin)
+                return (set, needsBlocks, entries.bytes.count)
+            } catch {
+                throw session.link.ended("\(error)")
+            }
         case .end: return nil
         case .begin, nil: throw ApplyError.interrupted
         }
     }
 
-    private func changeSet(_ entries: SyncEntries, _ begin: SyncBegin) throws -> (set: ChangeSet, needsBlocks: Bool) {
+    private func changeSet(
+        _ entries: SyncEntries, _ begin: SyncBegin
+    ) throws(FormatError) -> (set: ChangeSet, needsBlocks: Bool) {
         let body = try entries.raw()
         var changes: [Change] = []
         var needsBlocks = false
@@ -292,8 +303,7 @@ final class ApplyWorker {
         do {
             var sets: [ChangeSet] = []
             var bytes = 0
-            while let entries = try nextEntries(session) {
-                let (set, needsBlocks) = try changeSet(entries, begin)
+            while let (set, needsBlocks, wireBytes) = try nextEntries(session, begin) {
                 sets.append(set)
                 bytes += set.body.count
                 // Blocks come right behind the entries that need them.
@@ -302,7 +312,7 @@ final class ApplyWorker {
                     sets.removeAll()
                     bytes = 0
                 }
-                node.consume(UInt64(entries.bytes.count))
+                node.consume(UInt64(wireBytes))
                 node.update {
                     $0.syncFiles += UInt64(set.changes.count / 2)
                     $0.syncBytes += UInt64(set.body.count)
@@ -333,11 +343,10 @@ final class ApplyWorker {
             }
         }
         try next.write { transaction in
-            let listing = Listing(transaction)
-            while let entries = try nextEntries(session) {
-                let (set, _) = try changeSet(entries, begin)
+            let listing = Listing(transaction, at: begin.position)
+            while let (set, _, wireBytes) = try nextEntries(session, begin) {
                 for change in set.changes { try listing.add(change) }
-                node.consume(UInt64(entries.bytes.count))
+                node.consume(UInt64(wireBytes))
                 node.update { $0.syncFiles += UInt64(set.changes.count / 2) }
             }
             guard transaction.state.treeDigest == begin.treeDigest else {
@@ -355,7 +364,8 @@ final class ApplyWorker {
                     try own.renumber(by: try own.match(wanted))
                 }
             }
-            return try catalog.read { own in try TreeDiff(own: own, wanted: wanted).changes() }
+            let requests = try wanted.requests().map(Change.request)
+            return requests + (try catalog.read { own in try TreeDiff(own: own, wanted: wanted).changes() })
         }
         logger.info("reconciling", metadata: ["changes": "\(changes.count)"])
         let set = ChangeSet(

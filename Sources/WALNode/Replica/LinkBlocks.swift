@@ -40,11 +40,9 @@ final class LinkBlocks: BlockSource {
                 try deliver(request, nil)
                 continue
             }
-            let bytes = try answer.raw()
-            guard bytes.count == Int(request.block.length), Digest(of: bytes) == request.block.digest else {
-                link.connection.closeFromOutside(reason: "a block came with another content than its digest says")
-                throw ApplyError.interrupted
-            }
+            guard let bytes = try? answer.raw(), bytes.count == Int(request.block.length),
+                Digest(of: bytes) == request.block.digest
+            else { throw link.ended("a block came with another content than its digest says") }
             try bytes.withUnsafeBytes { try deliver(request, $0) }
         }
     }
@@ -62,10 +60,17 @@ final class LinkBlocks: BlockSource {
             throw ApplyError.interrupted
         }
         guard answer.object == request.object, answer.offset == request.offset else {
-            link.connection.closeFromOutside(reason: "a block came that was not the next one wanted")
-            throw ApplyError.interrupted
+            throw link.ended("a block came that was not the next one wanted")
         }
         consumed(UInt64(answer.bytes.count))
         return answer
+    }
+}
+
+extension Link {
+    /// What is thrown where the peer has said what it may not say: the connection ends, and not the process.
+    func ended(_ reason: String) -> ApplyError {
+        connection.closeFromOutside(reason: reason)
+        return .interrupted
     }
 }

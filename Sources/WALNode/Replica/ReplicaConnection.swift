@@ -105,6 +105,8 @@ extension ReplicaNode {
         let after: (@Sendable () -> Void)? = state.update { state in
             guard state.session === session else { return nil }
             state.session = nil
+            // What a first sync had brought until it was cut off was looked at.
+            if state.phase == .scanning { state.phase = .connecting }
             return state.afterSession.take()
         }
         after?()

@@ -46,6 +46,8 @@ struct TreeWalk {
             isBegun = true
             let filter = try catalog.filter()
             if !filter.isEmpty { batch.entries.filter(filter) }
+            // A client may ask again after this node is gone.
+            for request in try catalog.requests() { batch.entries.request(request) }
             if let root = try catalog.object(.root) { batch.entries.list(root) }
         }
         while batch.entries.rawBytes < Self.batchBytes, batch.large.isEmpty {
