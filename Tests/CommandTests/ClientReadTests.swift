@@ -103,7 +103,7 @@ import WALTestKit
             try writeFile(primary.folder + "/file", "0")
             try world.catchUp(primary, [replica])
             try until("word of the primary") { try replica.status()?["stale_seconds"] is Double }
-            proxy.delay(upToMicroseconds: 1_500_000)
+            proxy.setWeather(.init(delay: 1_500_000), [.down])
             var old = 0
             for index in 1...12 {
                 try world.put("127.0.0.1:\(port)", "file", "\(index)")

@@ -72,11 +72,11 @@ import WALTreeKit
                         try primary.restart()
                     }
                     let isStrict = ending == .start || (ending == .events && !makesLinks)
-                    try expectEqual(world, primary, port, replicas, seconds: isStrict ? 0 : Self.seconds)
+                    try world.waitUntilEqual(primary, port: port, replicas, seconds: isStrict ? 0 : Self.seconds)
                     guard ending == .scans else { continue }
                     // Pages that were written to before, and read since.
                     tree.writeMappings()
-                    try expectEqual(world, primary, port, replicas, seconds: Self.seconds)
+                    try world.waitUntilEqual(primary, port: port, replicas, seconds: Self.seconds)
                 } while settings.rounds.map { round < $0 } ?? (Date() < end)
             } catch {
                 for node in [primary] + replicas { try? node.crash() }
@@ -108,43 +108,6 @@ import WALTreeKit
             for _ in 0..<random.int(in: 0..<20) { tree.step() }
             try node.restart()
         }
-    }
-
-    private func expectEqual(
-        _ world: World, _ primary: Node, _ port: Int, _ replicas: [Node], seconds: Double
-    ) throws {
-        try world.catchUp(primary, replicas)
-        for replica in replicas {
-            var last = "never compared"
-            let deadline = Date(timeIntervalSinceNow: seconds)
-            while true {
-                do {
-                    let differences = try Oracle.differences(primary.folder, replica.folder)
-                    if differences.isEmpty { break }
-                    last = Self.describe(differences)
-                } catch let error as Failed {
-                    // The replica is about to change something.
-                    last = "\(error)"
-                }
-                guard Date() < deadline else {
-                    throw Failed("\(replica.folder) is not equal after \(seconds) s\n\(last)")
-                }
-                usleep(200_000)
-            }
-        }
-        for replica in replicas {
-            let verify = try world.run("walctl", "verify", "--deep", replica.folder, "--against", "127.0.0.1:\(port)")
-            if verify.status != 0 { throw Failed("\(verify)") }
-        }
-    }
-
-    /// Zeros that are data here and a hole there are a lesser evil than other content: the first line says which.
-    private static func describe(_ differences: [String]) -> String {
-        let holes = differences.count { $0.contains(": data is ") }
-        let title =
-            holes == differences.count
-            ? "ONLY HOLES differ, the contents do not: \(holes) files" : "MORE THAN HOLES differs"
-        return ([title] + differences.prefix(20)).joined(separator: "\n")
     }
 
     /// The trees with their states and all that the nodes have said.

@@ -109,6 +109,15 @@ func until(_ what: String, seconds: Double = 60, _ body: () throws -> Bool) thro
     _ = try poll(what, seconds: seconds) { try body() ? true : nil }
 }
 
+/// ``until(_:seconds:_:)`` for what takes long: it keeps no thread from other tests.
+func eventually(_ what: String, seconds: Double = 60, _ body: () throws -> Bool) async throws {
+    let deadline = Clock.monotonicNanoseconds() + UInt64(seconds * 1e9)
+    while try !body() {
+        guard Clock.monotonicNanoseconds() < deadline else { throw Failed("no \(what) within \(seconds) s") }
+        try await Task.sleep(for: .milliseconds(300))
+    }
+}
+
 func text(ofFile path: String) throws -> String {
     String(decoding: try bytes(ofFile: path), as: UTF8.self)
 }

@@ -1,20 +1,50 @@
 import Glibc
 import WALSystem
+import WALTestKit
 
-/// TCP between a daemon and its peer, on loopback: counts what goes through and can be cut.
+/// TCP between a daemon and its peer, on loopback: counts what goes through, can be cut, and can be as bad as a line may be.
 final class Proxy: Sendable {
+    enum Direction: Sendable, CaseIterable {
+        /// From the far side to the one that dialled.
+        case down
+        case up
+    }
+
+    /// What happens to the bytes of one direction.
+    struct Weather: Sendable {
+        /// Bytes in one write at most.
+        var pieceBytes = 64 << 10
+        /// Microseconds that each piece is held back, at most.
+        var delay: UInt32 = 0
+        /// One piece in so many arrives twice, or after the one that follows it, or with one bit changed. 0: none.
+        var duplicates = 0
+        var reorders = 0
+        var flips = 0
+
+        /// TCP as it promises to be.
+        static let fair = Weather()
+
+        var isFoul: Bool { duplicates > 0 || reorders > 0 || flips > 0 }
+    }
+
     private struct State: Sendable {
         var pairs: [Ends] = []
         var isOpen = true
         var isStopped = false
-        /// Bytes from the far side to the one that dialled, and back.
         var down: UInt64 = 0
         var up: UInt64 = 0
         /// Cuts everything when `down` reaches it.
         var limit: UInt64?
         var staysOpen = false
-        /// Microseconds that each piece is held back on its way down, at most.
-        var delay: UInt32 = 0
+        /// Where the next connection is cut, in bytes of one direction.
+        var nextCut: (direction: Direction, bytes: Int)?
+        /// Connections that were cut there.
+        var cuts = 0
+        var connections = 0
+        /// Pieces that were changed, doubled or held back.
+        var harms = 0
+        var weather: [Direction: Weather] = [:]
+        var random = SeededRandom(seed: 1)
     }
 
     let port: Int
@@ -67,9 +97,32 @@ final class Proxy: Sendable {
         try until("cut of the proxy") { state.withLock { !$0.isOpen } }
     }
 
-    /// From now on the far side is heard of later, each time by another while.
-    func delay(upToMicroseconds: UInt32) {
-        state.update { $0.delay = upToMicroseconds }
+    /// The next connection ends when exactly so many bytes have arrived in one direction.
+    func cutNext(_ direction: Direction, after bytes: Int) {
+        state.update { $0.nextCut = (direction, bytes) }
+    }
+
+    /// Connections that ``cutNext(_:after:)`` has ended.
+    var cuts: Int { state.withLock { $0.cuts } }
+
+    /// Connections that have come through so far.
+    var connections: Int { state.withLock { $0.connections } }
+    /// Pieces so far that did not arrive as they were sent.
+    var harms: Int { state.withLock { $0.harms } }
+
+    func setWeather(_ weather: Weather, _ directions: [Direction] = Direction.allCases, seed: UInt64 = 1) {
+        state.update { state in
+            for direction in directions { state.weather[direction] = weather }
+            state.random = SeededRandom(seed: seed)
+        }
+    }
+
+    /// From now on nothing arrives in these directions on the connections that there are, and nobody is told: the other
+    /// end is gone, or a firewall has forgotten it. Those that come later are sound.
+    func swallow(_ directions: [Direction]) {
+        state.withLock { state in
+            for ends in state.pairs { ends.swallow(directions) }
+        }
     }
 
     func stop() {
@@ -99,51 +152,96 @@ final class Proxy: Sendable {
                 close(near)
                 continue
             }
+            for end in [near, far] { Socket.setNoDelay(end) }
             let ends = Ends(near: near, far: far)
-            let isIn = state.withLock { state in
-                if state.isOpen { state.pairs.append(ends) }
-                return state.isOpen
+            let (isIn, cut) = state.update { state in
+                defer { state.nextCut = nil }
+                if state.isOpen {
+                    state.pairs.append(ends)
+                    state.connections += 1
+                }
+                return (state.isOpen, state.nextCut)
             }
             // Each direction has a thread.
-            if !isIn || !start(ends, isDown: true) || !start(ends, isDown: false) { ends.shut() }
+            let isRunning = Direction.allCases.allSatisfy { direction in
+                start(ends, direction, cutAfter: cut.flatMap { $0.direction == direction ? $0.bytes : nil })
+            }
+            if !isIn || !isRunning { ends.shut() }
         }
     }
 
-    private func start(_ ends: Ends, isDown: Bool) -> Bool {
-        (try? WorkerThread.start(name: "proxy") { [self] in pump(ends, isDown: isDown) }) != nil
+    private func start(_ ends: Ends, _ direction: Direction, cutAfter cut: Int?) -> Bool {
+        (try? WorkerThread.start(name: "proxy") { [self] in pump(ends, direction, cutAfter: cut) }) != nil
     }
 
-    private func pump(_ ends: Ends, isDown: Bool) {
-        let (from, to) = isDown ? (ends.far, ends.near) : (ends.near, ends.far)
+    private func pump(_ ends: Ends, _ direction: Direction, cutAfter cut: Int?) {
+        let (from, to) = direction == .down ? (ends.far, ends.near) : (ends.near, ends.far)
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let count = read(from, &buffer, buffer.count)
+        var arrived = 0
+        var late: [UInt8] = []
+        while arrived < cut ?? .max {
+            let weather = state.withLock { $0.weather[direction] ?? .fair }
+            let most = min(weather.pieceBytes, (cut ?? .max) - arrived, buffer.count)
+            let count = read(from, &buffer, most)
             guard count > 0 else { break }
-            let delay = isDown ? state.withLock { $0.delay } : 0
-            if delay > 0 { usleep(UInt32.random(in: 0...delay)) }
+            arrived += count
+            if weather.delay > 0 { usleep(UInt32.random(in: 0...weather.delay)) }
             let mayGo = state.update { state in
-                if isDown { state.down += UInt64(count) } else { state.up += UInt64(count) }
-                guard isDown, let limit = state.limit, state.down >= limit else { return true }
+                if direction == .down { state.down += UInt64(count) } else { state.up += UInt64(count) }
+                guard direction == .down, let limit = state.limit, state.down >= limit else { return true }
                 state.limit = nil
                 state.isOpen = state.staysOpen
                 shut(&state)
                 return false
             }
-            guard mayGo, Socket.sendAll(to, buffer[..<count]) else { break }
+            guard mayGo else { break }
+            if ends.swallows(direction) { continue }
+            guard weather.isFoul || !late.isEmpty else {
+                guard Socket.sendAll(to, buffer[..<count]) else { break }
+                continue
+            }
+            guard Socket.sendAll(to, blown(Array(buffer[..<count]), by: weather, &late)[...]) else { break }
         }
+        if let cut, arrived == cut { state.update { $0.cuts += 1 } }
         ends.shut()
         state.update { state in state.pairs.removeAll { $0 === ends } }
+    }
+
+    /// What arrives of a piece, and of the one that is `late` since the piece before it.
+    private func blown(_ piece: [UInt8], by weather: Weather, _ late: inout [UInt8]) -> [UInt8] {
+        state.update { state in
+            func happens(_ chance: Int) -> Bool {
+                guard chance > 0, state.random.once(in: chance) else { return false }
+                state.harms += 1
+                return true
+            }
+            var piece = piece
+            if happens(weather.flips) {
+                piece[state.random.int(in: 0..<piece.count)] ^= 1 << UInt8(state.random.int(in: 0..<8))
+            }
+            if happens(weather.duplicates) { piece += piece }
+            if late.isEmpty, happens(weather.reorders) {
+                late = piece
+                return []
+            }
+            defer { late = [] }
+            return piece + late
+        }
     }
 
     /// Both descriptors of a connection, closed when neither direction uses them any more.
     private final class Ends: Sendable {
         let near: Int32
         let far: Int32
+        private let swallowed = Monitor<[Direction]>([])
 
         init(near: Int32, far: Int32) {
             self.near = near
             self.far = far
         }
+
+        func swallow(_ directions: [Direction]) { swallowed.update { $0 += directions } }
+        func swallows(_ direction: Direction) -> Bool { swallowed.withLock { $0.contains(direction) } }
 
         func shut() {
             shutdown(near, Int32(SHUT_RDWR))
@@ -154,91 +252,5 @@ final class Proxy: Sendable {
             close(near)
             close(far)
         }
-    }
-}
-
-/// A connection that says what a test wants it to say.
-final class RawPeer {
-    private var descriptor: Int32
-
-    init(port: Int) throws {
-        descriptor = try Socket.connected(port: port)
-    }
-
-    /// False when the other side has closed.
-    @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool {
-        Socket.sendAll(descriptor, bytes[...])
-    }
-
-    /// Whether the other side has ended the connection.
-    var isClosed: Bool {
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        while true {
-            let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
-            if count > 0 { continue }
-            return count == 0 || errno != EAGAIN
-        }
-    }
-
-    func close() {
-        guard descriptor >= 0 else { return }
-        shutdown(descriptor, Int32(SHUT_RDWR))
-        Glibc.close(descriptor)
-        descriptor = -1
-    }
-}
-
-/// Loopback sockets that no child inherits.
-enum Socket {
-    private static func make() throws -> Int32 {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { throw Failed("socket: \(String(cString: strerror(errno)))") }
-        return descriptor
-    }
-
-    private static func withAddress<Result>(
-        port: Int, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
-    ) -> Result {
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = in_port_t(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-    }
-
-    static func listening(port: Int) throws -> (descriptor: Int32, port: Int) {
-        let descriptor = try make()
-        guard withAddress(port: port, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, 64) == 0 else {
-            close(descriptor)
-            throw Failed("listen: \(String(cString: strerror(errno)))")
-        }
-        var address = sockaddr_in()
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            _ = $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
-        }
-        return (descriptor, Int(in_port_t(bigEndian: address.sin_port)))
-    }
-
-    static func connected(port: Int) throws -> Int32 {
-        let descriptor = try make()
-        guard withAddress(port: port, { connect(descriptor, $0, $1) }) == 0 else {
-            close(descriptor)
-            throw Failed("connect: \(String(cString: strerror(errno)))")
-        }
-        return descriptor
-    }
-
-    static func sendAll(_ descriptor: Int32, _ bytes: ArraySlice<UInt8>) -> Bool {
-        var rest = bytes
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-            guard count > 0 else { return false }
-            rest = rest.dropFirst(count)
-        }
-        return true
     }
 }

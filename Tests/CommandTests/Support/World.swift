@@ -162,6 +162,12 @@ func withWorld(_ body: (World) throws -> Void) throws {
     try body(world)
 }
 
+func withWorld(_ body: (World) async throws -> Void) async throws {
+    let world = try World()
+    defer { world.end() }
+    try await body(world)
+}
+
 /// A port that nobody listens on.
 func freePort() throws -> Int {
     let listener = try Socket.listening(port: 0)
