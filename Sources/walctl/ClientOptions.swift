@@ -63,13 +63,14 @@ struct WriteOptions: ParsableArguments {
             guard let position = response.position else {
                 throw NodeError(.failed, "the node's answer holds no position")
             }
-            try session?.note(position.text)
+            // Whatever becomes of the session, it is written.
             try printAnswer(position.text)
+            try session?.note(position.text)
         } catch let error as NodeError {
             // Written, if not as safe as it was to be.
             if let position = error.position {
-                try session?.note(position)
                 try printAnswer(position)
+                try session?.note(position)
             }
             throw session?.explained(error) ?? error
         }

@@ -15,10 +15,14 @@ struct Forget: AsyncParsableCommand {
     @Argument(help: "Its name, as walctl status shows it.")
     var name: String
 
+    @Flag(help: "Forget it although it alone may have what it has acknowledged.")
+    var force = false
+
     func run() async throws {
         try await exitingOnError("walctl") {
             var request = ControlRequest(.forget)
             request.name = name
+            request.force = force ? true : nil
             _ = try await Target.ask(target.target, state: target.state, request)
         }
     }

@@ -20,27 +20,30 @@ struct Ls: AsyncParsableCommand {
         try await exitingOnError("walctl") {
             try await options.perform(.list, path) { client, request in
                 let response = try await client.ask(request)
-                let entries: [TreeEntry]
-                if let entry = response.entry { entries = [entry] } else { entries = try await all(response, client) }
+                var entries = response.entry.map { [$0] } ?? []
+                // That of the list of names; what the entries are of is known when the last was looked up.
+                var freshness = response.freshness
+                if response.entry == nil { freshness = try await all(response, client, &entries) ?? freshness }
                 if json {
                     try printAnswer(try Looked(response.freshness, entries: entries).json(pretty: true))
                 } else {
                     tell(response.freshness)
                     for entry in entries { try printAnswer(long ? Self.row(entry) : entry.name) }
                 }
-                return response.freshness
+                return freshness
             }
         }
     }
 
-    private func all(_ response: ControlResponse, _ client: ControlClient) async throws -> [TreeEntry] {
-        var entries: [TreeEntry] = []
+    private func all(
+        _ response: ControlResponse, _ client: ControlClient, _ entries: inout [TreeEntry]
+    ) async throws -> Freshness? {
         var next = ControlRequest(.next)
         next.handle = response.handle
         while true {
             let more = try await client.ask(next)
             entries += more.entries ?? []
-            if more.hasMore != true { return entries }
+            if more.hasMore != true { return more.freshness }
         }
     }
 

@@ -361,13 +361,13 @@ import WALSystem
             try c.restart()
             try until("c answers") { try c.status() != nil }
             // From b to c it takes as long as this needs.
-            proxy.delay(upToMicroseconds: 300_000)
+            proxy.setWeather(.init(delay: 300_000), [.down])
             try world.must("walctl", "promote", addresses[1])
             try until("c listens to b") { try c.status()?["epoch"] as? Int == 2 }
             let refused = try world.run("walctl", "promote", addresses[2])
             #expect(refused.status == 2 && refused.errors.contains("nothing of epoch 2"), "\(refused)")
             #expect(try b.status()?["role"] as? String == "primary")
-            proxy.delay(upToMicroseconds: 0)
+            proxy.setWeather(.fair)
             try world.catchUp(b, [c])
             try world.must("walctl", "promote", addresses[2])
             try until("c leads") { try c.status()?["role"] as? String == "primary" }

@@ -36,7 +36,7 @@ import WALTestKit
             try until("p is fenced") { try p.status()?["role"] as? String == "fenced" }
             let proxy = try world.proxy(to: ports[1])
             // The sync takes as long as this needs.
-            proxy.delay(upToMicroseconds: 400_000)
+            proxy.setWeather(.init(delay: 400_000), [.down])
             try world.must("walctl", "rejoin", p.folder, "--to", proxy.address)
             try until("the sync") { try a.status()?.replica("p")?["state"] as? String == "syncing" }
             let write = try world.walctl(
@@ -45,7 +45,7 @@ import WALTestKit
             let read = try world.run("walctl", "get", p.folder, "tail3", "--no-redirect", "--timeout", "500ms")
             #expect(read.status == 2 && read.output.isEmpty == read.errors.contains("no whole tree"), "\(read)")
             #expect(try a.status()?.replica("p")?["state"] as? String == "syncing")
-            proxy.delay(upToMicroseconds: 0)
+            proxy.setWeather(.fair)
             _ = try world.put(a.folder, "two", "2", "--durable", "1", "--timeout", "60s")
             try world.catchUp(a, [p])
             #expect(try text(ofFile: p.folder + "/one") == "1")
@@ -99,7 +99,8 @@ import WALTestKit
 
     /// Two promotions by force, each where the other was not to be asked.
     @Test func oneOfTwoPrimariesOfAnEpochIsGivenUp() throws {
-        try withTrio { trio in
+        let hook = ["--on-fence", #"/bin/sh -c 'touch "$WALSHIP_TREE".fenced'"#]
+        try withTrio(["b": hook]) { trio in
             try trio["a"].crash()
             trio["c"].child.signal(SIGSTOP)
             try trio.promote("b", "--force", "--timeout", "10s")
@@ -118,6 +119,8 @@ import WALTestKit
                 "walctl", "rejoin", trio.folder("b"), "--to", trio.address("c"), "--wait", "--timeout", "60s")
             try trio.expectEqual("c", but: ["a"])
             #expect(trio.read("b", "of") == "c")
+            // Whoever writes to its tree must hear that it does not lead any more.
+            try until("the hook") { FileManager.default.fileExists(atPath: trio.folder("b") + ".fenced") }
             #expect(try trio.quarantine("b").contains { $0.hasSuffix("files/of") })
         }
     }

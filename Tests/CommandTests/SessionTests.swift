@@ -43,6 +43,28 @@ import WALTestKit
         }
     }
 
+    /// A long listing is looked up while the tree changes: the session has seen the latest of it.
+    @Test func aListingIsNoOlderThanItsEntries() throws {
+        try withTwoNodes { world, primary, _, _ in
+            let folder = primary.folder + "/many"
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            for number in 0..<12_000 { try writeFile("\(folder)/file-\(number)", "") }
+            _ = try world.mark(primary)
+            let session = world.path + "/session"
+            for round in 1...3 {
+                let ls = try world.start("walctl", ["ls", "-l", primary.folder, "many", "--session", session])
+                usleep(UInt32(round * 15_000))
+                let content = String(repeating: "x", count: 5000 + round)
+                let written = try world.put(primary.folder, "many/zlast", content)
+                #expect(try ls.wait() == 0, "\(ls.errors)")
+                guard ls.output.contains(" \(content.count) ") else { continue }
+                let seen = try Status(text(ofFile: session))["position"] as? String ?? ""
+                func seq(_ position: String) -> Int { Int(position.split(separator: ":")[1]) ?? 0 }
+                #expect(seq(seen) >= seq(written), "\(seen) of a listing that shows \(written)")
+            }
+        }
+    }
+
     @Test func afterWaitsOrSaysWhyNot() throws {
         try withTwoNodes { world, primary, replica, port in
             let position = try world.put("127.0.0.1:\(port)", "file", "content")
@@ -93,7 +115,7 @@ import WALTestKit
         let files = 20
         for file in 0..<files { _ = try await writer.put("file\(file)", Array("0".utf8)) }
         try world.catchUp(primary, Array(nodes.dropFirst()))
-        for proxy in proxies { proxy.delay(upToMicroseconds: 6000) }
+        for proxy in proxies { proxy.setWeather(.init(delay: 6000), [.down]) }
         var readers: [TestClient] = []
         for node in nodes { readers.append(try await TestClient(node.folder)) }
         var random = SeededRandom()

@@ -18,7 +18,7 @@ final class ClientWorker {
 
     private enum Handle {
         case file(OpenedFile)
-        case listing(Listed)
+        case listing(Listed, ReadRequest)
     }
 
     /// The connection is gone.
@@ -103,19 +103,23 @@ final class ClientWorker {
         response.freshness = try service.freshness(look, seconds: request.waitSeconds)
         switch found {
         case .entry(let entry): response.entry = entry
-        case .directory(let listed): response.handle = try keep(.listing(listed))
+        case .directory(let listed): response.handle = try keep(.listing(listed, look))
         }
         return response
     }
 
     private func next(_ request: ControlRequest) throws -> ControlResponse {
-        guard let handle = request.handle, case .listing(let listed)? = handles[handle] else {
+        guard let handle = request.handle, case .listing(let listed, let look)? = handles[handle] else {
             throw NodeError(.usage, "no listing is open as \(request.handle ?? 0)")
         }
         var response = ControlResponse()
         response.entries = try listed.next()
         response.hasMore = listed.hasMore
-        if !listed.hasMore { handles[handle] = nil }
+        if !listed.hasMore {
+            handles[handle] = nil
+            // Each entry was looked up when it was asked for, and may be of a later time than the list of names.
+            response.freshness = try service.freshness(look, seconds: request.waitSeconds)
+        }
         return response
     }
 

@@ -33,9 +33,9 @@ package struct ControlRequest: Codable, Sendable {
     package var history: String?
     /// `follow`, `fence`, `rejoin`: `HOST:PORT` of the primary.
     package var address: String?
-    /// `promote`: also a fenced primary.
+    /// `forget`, `fence`, `promote`: whatever may be lost by it.
     package var force: Bool?
-    /// `promise`: all who are known to belong to the group.
+    /// `promise`: all who are known to belong to the group. `fence`: the one that is given the lead.
     package var members: [NodeStatus.Group.Member]?
     /// `put`, `write`: what to do; of a `put` before its content.
     package var write: WriteRequest?

@@ -89,6 +89,8 @@ package struct NodeStatus: Codable, Sendable {
         package var primary: String?
         /// The one before, where this node knows of one.
         package var formerPrimary: String?
+        /// Of a fenced primary: the name of the one that it has given the lead to, until it hears who has it.
+        package var successor: String?
         package var promisedEpoch: UInt64
         /// So many replicas must have a segment before it is answered as safe.
         package var syncReplicas: UInt32
@@ -314,7 +316,7 @@ extension NodeStatus.Replica {
 
 extension NodeStatus.Group {
     enum CodingKeys: String, CodingKey {
-        case address, primary, formerPrimary, promisedEpoch, syncReplicas, members
+        case address, primary, formerPrimary, successor, promisedEpoch, syncReplicas, members
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -322,6 +324,7 @@ extension NodeStatus.Group {
         try container.encode(address, forKey: .address)
         try container.encode(primary, forKey: .primary)
         try container.encode(formerPrimary, forKey: .formerPrimary)
+        try container.encode(successor, forKey: .successor)
         try container.encode(promisedEpoch, forKey: .promisedEpoch)
         try container.encode(syncReplicas, forKey: .syncReplicas)
         try container.encode(members, forKey: .members)

@@ -88,7 +88,8 @@ struct GroupClient: Sendable {
             }
             group.addTask {
                 try await Task.sleep(for: .seconds(seconds))
-                throw NodeError(.failed, "\(address) has not answered within \(PrimaryNode.text(seconds: seconds))")
+                throw NodeError(
+                    .unreachable, "\(address) has not answered within \(PrimaryNode.text(seconds: seconds))")
             }
             defer { group.cancelAll() }
             return try await group.next()!

@@ -10,7 +10,8 @@ import WALSystem
 /// 4. The furthest of the candidates is promoted: it applies all that is durable, and begins the epoch.
 /// 5. The others are told to follow; who cannot be told hears it from the new primary.
 ///
-/// How many must promise is what ``Quorum`` says.
+/// How many must promise is what ``Quorum`` says. A fenced primary can lead on: what it has is all that was acknowledged in
+/// its epoch, and enough promises say that no later one has begun.
 package struct Promotion {
     package struct Outcome: Codable, Sendable {
         package var node: String
@@ -30,9 +31,10 @@ package struct Promotion {
     package var target: Address
     package var candidates: [Address] = []
     package var isForced = false
+    /// Asked as well, and not promoted.
+    var others: [Address] = []
     /// The primary gives the lead away at this position, which the target has.
     var drained: String?
-    private var isPlanned: Bool { drained != nil }
     package var timeoutSeconds: Double = 60
     /// For a person who watches.
     package var say: @Sendable (String) -> Void = { _ in }
@@ -44,13 +46,15 @@ package struct Promotion {
     /// A replica that takes part.
     private struct Voter {
         var seen: GroupClient.Seen
+        /// As it was when it had promised.
+        var status: NodeStatus
         var position: PositionStatus
         var isWhole: Bool
         var name: String { seen.status.node }
     }
 
     package func run() async throws -> Outcome {
-        let first = try await GroupClient.status(of: target)
+        let first = try await GroupClient.status(of: target, seconds: min(10, timeoutSeconds))
         if first.role == "primary" {
             guard candidates.isEmpty || candidates.contains(target) else {
                 throw NodeError(
@@ -65,7 +69,7 @@ package struct Promotion {
         }
         guard first.role != "fenced" else { return try await leadOn(first, history) }
         var addresses = [target] + candidates
-        for address in first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
+        for address in others + first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
         var (seen, missing) = await GroupClient.explore(from: addresses, history: history)
         seen = Self.unique(seen)
         // One that came while this node was away is known to others only. What was heard in an epoch that is over may name
@@ -77,6 +81,10 @@ package struct Promotion {
         where !members.contains(where: { $0.name == member.name }) { members.append(member) }
         let voters = seen.filter { $0.status.role == "replica" }
         let leaders = seen.filter { $0.status.role == "primary" }
+        // An earlier attempt has come to the fence and no further.
+        let giver = seen.first { Self.hasGiven($0.status, to: first, begun: newest ?? 0) }
+        let handover = drained ?? giver?.status.position.text
+        let isPlanned = handover != nil
         if let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),
             leader.status.epoch > (first.group?.promisedEpoch ?? first.epoch)
         {
@@ -118,13 +126,17 @@ package struct Promotion {
             }
             warnings.append(text)
         }
-        try check(able, allowed, begun: newest ?? 0, &warnings)
+        try check(able, allowed, begun: newest ?? 0, fenced: seen.filter { $0.status.role == "fenced" }, &warnings)
+        if !isPlanned { try check(able, allowed, behind: leaders, &warnings) }
         let epoch = 1 + (seen.map(\.status.knownEpoch).max() ?? first.epoch)
-        for leader in leaders {
+        for leader in leaders + (giver.map { [$0] } ?? []) {
             say("fencing \(leader.status.node) at \(leader.address)")
             do {
                 var fence = Self.request(.fence, epoch, history)
-                fence.position = drained
+                fence.position = handover
+                if isPlanned {
+                    fence.members = [NodeStatus.Group.Member(name: first.node, address: first.group?.address)]
+                }
                 _ = try await GroupClient.ask(leader.address, fence, seconds: 10)
             } catch {
                 guard !isPlanned else { throw error }
@@ -135,21 +147,9 @@ package struct Promotion {
             let own = voters.first { $0.status.node == name }?.status.group?.address
             return NodeStatus.Group.Member(name: name, address: own ?? members.first { $0.name == name }?.address)
         }
-        var promised: [Voter] = []
-        var heard: [NodeStatus] = []
-        for voter in voters {
-            do {
-                var promise = Self.request(.promise, epoch, history)
-                promise.members = known
-                let answer = try await GroupClient.ask(voter.address, promise, seconds: timeoutSeconds)
-                guard let position = answer.position else { throw NodeError(.failed, "no position") }
-                promised.append(Voter(seen: voter, position: position, isWhole: answer.isWhole ?? false))
-                heard.append(answer.status ?? voter.status)
-                say("\(voter.status.node) promises epoch \(epoch); it is at \(position.epoch):\(position.seq)")
-            } catch {
-                missing.append(GroupClient.Missing(address: voter.address, why: NodeError(error)))
-            }
-        }
+        let (promised, silent) = await promises(of: voters, epoch, history, known)
+        missing += silent
+        let heard = promised.map(\.status)
         let whole = promised.filter(\.isWhole)
         // Until they promised, those who did may have heard that the group has become another; not since.
         let late = Self.quorum(names, heard)
@@ -179,10 +179,48 @@ package struct Promotion {
         return outcome
     }
 
-    /// A fenced primary leads on with what it has. What its successors have acknowledged is lost to the group, so none of them
-    /// may be there to be asked instead.
+    /// Nobody who has promised `epoch` hears of a lower one from now on.
+    private func promises(
+        of voters: [GroupClient.Seen], _ epoch: UInt64, _ history: String, _ known: [NodeStatus.Group.Member]
+    ) async -> (promised: [Voter], missing: [GroupClient.Missing]) {
+        var promised: [Voter] = []
+        var missing: [GroupClient.Missing] = []
+        for voter in voters {
+            do {
+                var promise = Self.request(.promise, epoch, history)
+                promise.members = known
+                let answer = try await GroupClient.ask(voter.address, promise, seconds: timeoutSeconds)
+                guard let position = answer.position else { throw NodeError(.failed, "no position") }
+                promised.append(
+                    Voter(
+                        seen: voter, status: answer.status ?? voter.status, position: position,
+                        isWhole: answer.isWhole ?? false))
+                say("\(voter.status.node) promises epoch \(epoch); it is at \(position.epoch):\(position.seq)")
+            } catch {
+                missing.append(GroupClient.Missing(address: voter.address, why: NodeError(error)))
+            }
+        }
+        return (promised, missing)
+    }
+
+    /// A primary that was drained for `new`, and fenced so that this one should lead: what it has is all that there is, and
+    /// nobody else was given the lead.
+    private static func hasGiven(_ old: NodeStatus, to new: NodeStatus, begun: UInt64) -> Bool {
+        old.role == "fenced" && new.role == "replica" && old.group?.primary == nil
+            && old.group?.successor == new.node && old.epoch >= begun && old.position.text == new.position.text
+    }
+
+    /// A fenced primary leads on with what it has. Where a later epoch may have begun, what was acknowledged in that is lost to
+    /// the group; so none of its successors may be there to be asked instead.
+    ///
+    /// As many as any epoch needs must promise that they hear of none but the next. Whoever has acknowledged something in one
+    /// that was begun meanwhile is among so many, and has a later position; and who leads it is no replica any more. Where
+    /// the lead was given to one node only, it is that one who must promise.
     private func leadOn(_ first: NodeStatus, _ history: String) async throws -> Outcome {
-        let fenced = "\(first.node) is fenced: epoch \(first.knownEpoch) was promoted elsewhere"
+        let fenced =
+            first.group?.primary == nil
+            ? "\(first.node) is fenced: a promotion to epoch \(first.knownEpoch) was begun"
+            : "\(first.node) is fenced: epoch \(first.knownEpoch) was promoted elsewhere"
         let (all, missing) = await GroupClient.explore(from: first.groupAddresses + candidates, history: history)
         let seen = Self.unique(all.filter { $0.status.node != first.node })
         let heirs = seen.filter { $0.status.role == "primary" || $0.status.position.epoch > first.position.epoch }
@@ -193,21 +231,44 @@ package struct Promotion {
                 : "walctl promote \(heir.address), which has more of the history"
             throw NodeError(.failed, "\(fenced), and \(heir.status.node) at \(heir.address) answers; \(remedy)")
         }
-        let text = "\(fenced). What was written there since is lost to the group"
-        guard isForced else {
+        let voters = seen.filter { $0.status.role == "replica" }
+        let members = first.group?.members ?? []
+        let names = Set(members.map(\.name)).union(voters.map(\.status.node)).subtracting([first.node])
+        let quorum = Quorum(replicas: names.count, needed: Int(first.group?.syncReplicas ?? 0))
+        let successor = first.group?.successor
+        func needed(_ names: [String]) -> Int {
+            successor.map(names.contains) == true ? quorum.plannedPromises : quorum.promises
+        }
+        func require(_ names: [String], _ what: String) throws {
+            guard names.count < needed(names), !isForced else { return }
             throw NodeError(
                 .notMet,
-                "\(text) if this node leads on: bring its successor back, and walctl rejoin \(target), or give --force")
+                "\(fenced). \(names.count) of \(quorum.replicas) replicas \(what) and \(needed(names)) must, to be sure "
+                    + "that nobody has led since: bring one back, or walctl rejoin \(target) to who leads, or give --force: "
+                    + "what was written elsewhere since is then lost to the group")
         }
+        try require(voters.filter { Self.isWhole($0.status) }.map(\.status.node), "can promise")
         let epoch = 1 + max(first.knownEpoch, seen.map(\.status.knownEpoch).max() ?? 0)
-        var request = Self.request(.promote, epoch, history)
-        request.force = true
+        var claim = Self.request(.fence, epoch, history)
+        claim.force = isForced
+        _ = try await GroupClient.ask(target, claim, seconds: timeoutSeconds)
+        let known = members.filter { $0.name != first.node }
+        let (promised, silent) = await promises(of: voters, epoch, history, known)
+        if let heir = promised.first(where: { $0.position.epoch > first.position.epoch }) {
+            throw NodeError(
+                .failed,
+                "\(fenced), and \(heir.name) at \(heir.seen.address) has more of the history; walctl promote that one")
+        }
+        let whole = promised.filter(\.isWhole).map(\.name)
+        try require(whole, "have promised epoch \(epoch)")
         say("\(first.node) leads on")
-        _ = try await GroupClient.ask(target, request, seconds: timeoutSeconds)
+        _ = try await GroupClient.ask(target, Self.request(.promote, epoch, history), seconds: timeoutSeconds)
         let promoted = try await waitUntilPrimary(target, epoch)
         var outcome = try await tell(promoted, at: target, others: seen)
-        outcome.missing += missing.map { "\($0.address): \($0.why)" }
-        outcome.warnings = [text]
+        outcome.missing += (missing + silent).map { "\($0.address): \($0.why)" }
+        if whole.count < needed(whole) {
+            outcome.warnings = ["\(fenced). What was written there since is lost to the group"]
+        }
         return outcome
     }
 
@@ -218,9 +279,31 @@ package struct Promotion {
         return Quorum(replicas: all.count, needed: Int(newest.compactMap { $0.group?.syncReplicas }.min() ?? 0))
     }
 
+    /// A primary that answers has all that it has answered: what only it has would be set aside at its rejoin.
+    private func check(
+        _ able: [GroupClient.Seen], _ allowed: [Address], behind leaders: [GroupClient.Seen],
+        _ warnings: inout [String]
+    ) throws {
+        guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),
+            let best = able.filter({ allowed.contains($0.address) }).max(by: Self.isBehind),
+            leader.status.position.seq > best.status.durableSeq ?? 0
+        else { return }
+        let lost = leader.status.position.seq - (best.status.durableSeq ?? 0)
+        let text =
+            "\(leader.status.node) at \(leader.address) leads and is \(lost) segments ahead of \(best.status.node)"
+        guard isForced else {
+            throw NodeError(
+                .notMet,
+                "\(text). walctl switchover \(leader.address) \(best.address) loses nothing; --force leaves them behind"
+            )
+        }
+        warnings.append(text)
+    }
+
     /// What is known before anything has changed must not stand against it.
     private func check(
-        _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, _ warnings: inout [String]
+        _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, fenced: [GroupClient.Seen],
+        _ warnings: inout [String]
     ) throws {
         guard let best = able.filter({ allowed.contains($0.address) }).max(by: Self.isBehind) else {
             throw NodeError(
@@ -233,8 +316,10 @@ package struct Promotion {
             let text =
                 "\(best.status.node) has nothing of epoch \(begun) yet; what was acknowledged before may be on its primary "
                 + "alone"
+            let former = fenced.first { $0.status.epoch == begun }
+            let remedy = former.map { "walctl promote \($0.address) leads on there" } ?? "Let it catch up with that"
             guard isForced else {
-                throw NodeError(.notMet, "\(text). Let it catch up with that, or give --force to lose what it lacks")
+                throw NodeError(.notMet, "\(text). \(remedy), or give --force to lose what it lacks")
             }
             warnings.append(text)
         }

@@ -21,8 +21,8 @@ package struct Switchover {
     }
 
     package func run() async throws -> Promotion.Outcome {
-        let old = try await GroupClient.status(of: from)
-        let new = try await GroupClient.status(of: to)
+        let old = try await GroupClient.status(of: from, seconds: min(10, timeoutSeconds))
+        let new = try await GroupClient.status(of: to, seconds: min(10, timeoutSeconds))
         guard old.history == new.history, old.history != nil else {
             throw NodeError(.diverged, "\(old.node) and \(new.node) do not belong to one history")
         }
@@ -41,6 +41,7 @@ package struct Switchover {
         }
         var promotion = Promotion(target: to)
         promotion.timeoutSeconds = timeoutSeconds
+        promotion.others = [from]
         promotion.say = say
         var outcome: Promotion.Outcome
         do {

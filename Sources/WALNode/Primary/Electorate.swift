@@ -101,14 +101,28 @@ extension PrimaryNode {
     }
 
     /// The replica is none any more: no log is kept for it, and no promotion needs it. Should it come back, it is one again.
-    func forget(_ name: String) throws {
+    ///
+    /// What it has acknowledged must be on so many of the others that a promotion without it meets one of them.
+    func forget(_ name: String, isForced: Bool) throws {
         guard replicas.entries[name]?.owner == nil else {
             throw NodeError(.failed, "replica '\(name)' is connected; stop it first")
         }
         let isMember = file.members?.contains { $0.name == name } ?? false
-        guard replicas.forget(name) || isMember else {
+        let acknowledged = replicas.entries[name].map { $0.durable ?? beganAt.seq }
+        guard acknowledged != nil || isMember else {
             throw NodeError(.failed, "\(file.node) knows no replica '\(name)'")
         }
+        let others = members(file).keys.filter { $0 != name }.sorted()
+        let quorum = Quorum(replicas: others.count, needed: Int(file.votersNeeded ?? 0))
+        let seq = acknowledged ?? beganAt.seq
+        guard isForced || replicas.count(of: others, durable: seq) >= quorum.acknowledgements else {
+            throw NodeError(
+                .notMet,
+                "\(name) may have acknowledged up to segment \(seq), which \(quorum.acknowledgements) of "
+                    + "\(others.joined(separator: ", ")) must have before it is forgotten; wait until they have, or give "
+                    + "--force: a promotion may then lose it")
+        }
+        _ = replicas.forget(name)
         try replicas.save()
         try host.identity.update { file in
             file.members?.removeAll { $0.name == name }

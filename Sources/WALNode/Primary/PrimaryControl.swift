@@ -35,10 +35,12 @@ extension PrimaryNode {
         case .resume:
             let accepts = request.acceptDeletions ?? false
             if accepts { logger.notice("resumed: what is gone from the tree is meant to be") }
-            response.position = PositionStatus(
-                try await mark(withinSeconds: request.waitSeconds) { [self] done in
-                    mailbox.resume(acceptsDeletions: accepts, done)
-                })
+            let deadline = Deadline(seconds: request.waitSeconds)
+            let position = try await mark(withinSeconds: request.waitSeconds) { [self] done in
+                mailbox.resume(acceptsDeletions: accepts, done)
+            }
+            try await waitDurable(position, count: syncReplicas, deadline)
+            response.position = PositionStatus(position)
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
@@ -57,7 +59,7 @@ extension PrimaryNode {
         case .verify:
             guard request.repair != true else { throw VerifyReport.noRepairOfPrimary(host.rootPath) }
             response.verify = try await verify(isDeep: request.deep ?? false)
-        case .forget: try forget(request.name ?? "")
+        case .forget: try forget(request.name ?? "", isForced: request.force ?? false)
         case .drain:
             response.position = PositionStatus(try await drain())
             response.treeDigest = try catalog.state().treeDigest.description
@@ -148,7 +150,7 @@ extension PrimaryNode {
 
     /// As it was typed: `30 s`, `0.3 s`.
     static func text(seconds: Double) -> String {
-        seconds == seconds.rounded() ? "\(Int(seconds)) s" : "\(seconds) s"
+        seconds == seconds.rounded() ? "\(Int(seconds)) s" : "\((seconds * 10).rounded() / 10) s"
     }
 
     /// Compares the tree with the catalog. The tree goes on changing, so only what differs at every one of a few looks,

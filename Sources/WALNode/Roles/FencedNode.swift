@@ -48,10 +48,15 @@ final class FencedNode: NodeRole {
 
     private var text: String {
         let file = host.identity.value
-        let who = file.leader.map { "the primary is \($0)" } ?? "the primary is not known"
+        guard let leader = file.leader else {
+            let whom = file.successor.map { " of \($0.name)" } ?? ""
+            return
+                "a promotion\(whom) to epoch \(file.promisedEpoch) was begun, and nobody is known to lead since; "
+                + "the same command again finishes it, and walctl promote \(host.rootPath) lets this one lead on"
+        }
         return
-            "another primary was promoted at epoch \(file.promisedEpoch); \(who); walctl rejoin \(host.rootPath) makes "
-            + "this one a replica"
+            "another primary was promoted at epoch \(file.promisedEpoch); the primary is \(leader); walctl rejoin "
+            + "\(host.rootPath) makes this one a replica"
     }
 
     func makePeer(_ hello: Hello) -> any PeerRole {

@@ -18,8 +18,8 @@ import WALWire
 /// 4. The catalog is marked as one that must reconcile, objects that were numbered after the fork get numbers of their
 ///    own, and the node becomes a replica. What is left is what any replica does that the log cannot bring forward.
 ///
-/// Each step can be done again, so a crash anywhere is a restart of the whole; the tree is not written to before the
-/// replica reconciles it.
+/// Until the catalog is marked each step can be done again; then what is kept stays. So a crash anywhere is a restart of the
+/// whole; the tree is not written to before the replica reconciles it.
 struct Rejoin {
     let host: NodeHost
     let progress: CaptureProgress
@@ -43,7 +43,9 @@ struct Rejoin {
         let own = writer.end
         // Where even the base is of another past, so is the tree, though no segment is left that says so.
         let isForked = shared == nil || own.seq > fork.seq
-        if own.seq > fork.seq {
+        // Objects that were numbered after the fork have other numbers once that is marked, and the segments do not tell of
+        // those: what is kept by then is all that ever will be.
+        if own.seq > fork.seq, try !(catalog.state().mustReconcile && isKept(fork)) {
             let folder = try keep(after: fork, writer.view, catalog)
             let what = "segments \(fork.seq + 1) to \(own.seq) are on no other node"
             logger.warning("\(what); they and what they touched are kept in quarantine/\(folder)")
@@ -149,19 +151,36 @@ struct Rejoin {
 
     // MARK: What is kept
 
-    /// Returns the name of the folder.
-    private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog) throws -> String {
-        let text = "\(fork.epoch)-\(fork.seq)"
-        let name = Name(trusted: Array(text.utf8))
-        let quarantine = host.folder.quarantine
-        // What an interrupted attempt has left is made anew.
+    private static func folderName(_ fork: Position, _ suffix: String = "") -> Name {
+        Name(trusted: Array("\(fork.epoch)-\(fork.seq)\(suffix)".utf8))
+    }
+
+    /// A folder has its name when it is complete and on the disk.
+    private func isKept(_ fork: Position) throws(SystemError) -> Bool {
         do throws(SystemError) {
-            try quarantine.removeTree(name)
+            return try host.folder.quarantine.status(of: Self.folderName(fork)).kind == .directory
+        } catch {
+            if error.isNotFound { return false }
+            throw error
+        }
+    }
+
+    private func remove(_ name: Name) throws(SystemError) {
+        do throws(SystemError) {
+            try host.folder.quarantine.removeTree(name)
         } catch {
             if !error.isNotFound { throw error }
         }
-        try quarantine.makeDirectory(name, permissions: 0o700)
-        let folder = try quarantine.openDirectory(name)
+    }
+
+    /// Returns the name of the folder.
+    private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog) throws -> String {
+        let name = Self.folderName(fork)
+        let unfinished = Self.folderName(fork, ".unfinished")
+        let quarantine = host.folder.quarantine
+        try remove(unfinished)
+        try quarantine.makeDirectory(unfinished, permissions: 0o700)
+        let folder = try quarantine.openDirectory(unfinished)
         var touched: Set<ObjectID> = []
         var removed: [String] = []
         let segments = try folder.createFile(Name("segments.log"))
@@ -192,7 +211,11 @@ struct Rejoin {
         try file.write(Array(list.utf8), at: 0)
         try file.close()
         try folder.syncFilesystem()
-        return text
+        // An earlier attempt has kept the same, or less: nothing was marked since.
+        try remove(name)
+        try quarantine.rename(unfinished, to: quarantine, name)
+        try quarantine.sync()
+        return "\(name)"
     }
 
     private static func list(_ fork: Position, _ kept: [String], _ removed: [String]) -> String {

@@ -33,7 +33,7 @@ package enum RoleHook {
         environment["WALSHIP_TREE"] = host.rootPath
         environment["WALSHIP_NODE"] = file.node
         environment["WALSHIP_EPOCH"] = "\(file.promisedEpoch)"
-        environment["WALSHIP_PRIMARY"] = file.leader ?? ""
+        environment["WALSHIP_PRIMARY"] = file.leader ?? file.successor?.address ?? ""
         process.environment = environment
         process.standardInput = FileHandle.nullDevice
         let logger = host.logger

@@ -258,34 +258,37 @@ package final class TreeNode: Service {
     }
 
     /// Durable before the primary is stopped: whatever happens now, it is none any more.
-    func fence(epoch: UInt64, leader: String?) async throws {
+    func fence(epoch: UInt64, leader: String?, successor: NodeFile.Member? = nil) async throws {
         try await transitions.run { [self] in
             let before = host.identity.value
             var isFenced = false
-            try host.identity.update { isFenced = $0.fence(epoch, leader: leader) }
+            try host.identity.update { isFenced = $0.fence(epoch, leader: leader, successor: successor) }
             guard isFenced else { return }
             guard before.role == .primary else { return }
-            let who = leader.map { "; the primary is \($0)" } ?? ""
-            let remedy = "walctl rejoin \(host.rootPath) makes it a replica"
-            logger.critical(
-                "deposed: another primary was promoted at epoch \(epoch)\(who); nothing is captured or shipped now; \(remedy)"
-            )
+            let why =
+                leader.map {
+                    "another primary was promoted at epoch \(epoch); the primary is \($0); walctl rejoin "
+                        + "\(host.rootPath) makes this one a replica"
+                } ?? "epoch \(epoch) is promised to \(successor?.name ?? "another one")"
+            logger.critical("deposed: \(why); nothing is captured or shipped now")
             endRole()
         }
     }
 
     /// Makes the replica the primary of `epoch`, which it and enough others have promised. Returns where it begins.
     ///
-    /// A fenced primary has promised nothing, and takes the epoch, where it is forced to lead on.
-    func promote(epoch: UInt64, isForced: Bool) async throws -> Position {
+    /// A fenced primary that has claimed the epoch, and knows nobody who leads, leads on.
+    func promote(epoch: UInt64) async throws -> Position {
         try await transitions.run { [self] in
             let file = host.identity.value
             if file.role == .primary, file.epoch == epoch, let primary { return primary.logView.durableEnd }
-            if let fenced = role as? FencedNode, isForced, file.isRejoining != true, epoch > file.promisedEpoch {
+            if let fenced = role as? FencedNode, file.isRejoining != true, file.leader == nil,
+                epoch == file.promisedEpoch, epoch > file.epoch
+            {
                 let position = try fenced.end()
                 try host.identity.update { $0.lead(epoch, at: host.address?.description) }
                 endRole()
-                logger.critical("forced to lead on at \(position.short): what was promoted meanwhile is given up")
+                logger.critical("leads on at \(position.short)", metadata: ["epoch": "\(epoch)"])
                 return position
             }
             guard let replica else {
@@ -310,9 +313,6 @@ package final class TreeNode: Service {
         try await transitions.run { [self] in
             let file = host.identity.value
             if let leader { _ = try Address(leader) }
-            guard let leader = leader ?? file.leader else {
-                throw NodeError(.noPrimary, "\(file.node) knows no primary; name one with --to HOST:PORT")
-            }
             let isDiverged = replica?.snapshot.phase == .diverged
             let hasRival = primary?.rival.withLock { $0 } != nil
             guard file.role == .fenced || isDiverged || hasRival else {
@@ -323,7 +323,11 @@ package final class TreeNode: Service {
                 }
                 return
             }
+            guard let leader = leader ?? file.leader else {
+                throw NodeError(.noPrimary, "\(file.node) knows no primary; name one with --to HOST:PORT")
+            }
             try host.identity.update { file in
+                if file.role == .primary { file.pendingHook = .fence }
                 file.role = .fenced
                 file.isAppointed = true
                 file.isRejoining = true
@@ -382,16 +386,20 @@ extension TreeNode: ControlService {
         let epoch = request.epoch ?? 0
         switch request.verb {
         case .promise:
-            guard let replica else {
-                let file = host.identity.value
-                throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
+            // Not while another change is under way: one that is about to lead must not promise a later epoch.
+            let (promise, status) = try await transitions.run { [self] in
+                guard let replica else {
+                    let file = host.identity.value
+                    throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
+                }
+                let promise = try await replica.promise(epoch: epoch, members: request.members ?? [])
+                let status = try replica.currentStatus()
+                return (promise, status)
             }
-            let promise = try await replica.promise(epoch: epoch, members: request.members ?? [])
             response.position = PositionStatus(promise.position)
             response.isWhole = promise.isWhole
-            response.status = try replica.currentStatus()
-        case .promote:
-            response.position = PositionStatus(try await promote(epoch: epoch, isForced: request.force ?? false))
+            response.status = status
+        case .promote: response.position = PositionStatus(try await promote(epoch: epoch))
         case .follow:
             guard let replica else {
                 let file = host.identity.value
@@ -400,8 +408,10 @@ extension TreeNode: ControlService {
             try await replica.follow(request.address ?? "", epoch: epoch)
         case .fence:
             let file = host.identity.value
-            // Whoever has not promoted yet claims the epoch: it is given away once.
-            guard request.address != nil || (file.role == .primary && epoch > file.promisedEpoch) else {
+            // Whoever has not promoted yet claims the epoch: it is given away once, and not by one that knows who has it.
+            let isFree = file.isRejoining != true && (file.leader == nil || request.force == true)
+            let mayGive = file.role == .primary || (file.role == .fenced && isFree)
+            guard request.address != nil || (mayGive && epoch > file.promisedEpoch) else {
                 throw NodeError(
                     .notMet,
                     "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
@@ -416,7 +426,13 @@ extension TreeNode: ControlService {
                             + "changed, run it again")
                 }
             }
-            try await fence(epoch: epoch, leader: request.address)
+            if let position = request.position, let fenced = role as? FencedNode,
+                try fenced.end().description != position
+            {
+                throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")
+            }
+            let successor = request.members?.first.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
+            try await fence(epoch: epoch, leader: request.address, successor: successor)
         case .rejoin: try await rejoin(leader: request.address)
         default: break
         }

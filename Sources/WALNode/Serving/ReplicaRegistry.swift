@@ -246,7 +246,10 @@ final class ReplicaRegistry: Sendable {
 
     /// Names of those that have not made `seq` durable.
     func lacking(_ seq: UInt64) -> String {
-        let names = state.withLock { $0.entries.filter { ($0.value.durable ?? 0) < seq }.keys.sorted() }
+        let names = state.withLock { state in
+            Set(state.entries.keys).union(state.voters ?? []).filter { (state.entries[$0]?.durable ?? 0) < seq }
+                .sorted()
+        }
         return names.isEmpty ? "no other replica is known" : names.joined(separator: ", ")
     }
 
@@ -256,7 +259,9 @@ final class ReplicaRegistry: Sendable {
             let connected = state.entries.filter {
                 $0.value.state == "streaming" && state.voters?.contains($0.key) ?? true
             }
-            return (connected.count, state.entries.keys.filter { connected[$0] == nil }.sorted())
+            // Of an earlier primary's some have not come yet.
+            let known = Set(state.entries.keys).union(state.voters ?? [])
+            return (connected.count, known.filter { connected[$0] == nil }.sorted())
         }
         guard connected < count else { return nil }
         let names = missing.isEmpty ? "" : "; missing: \(missing.joined(separator: ", "))"

@@ -9,6 +9,7 @@ extension NodeFile {
     /// An epoch is promised once: two who want to promote at the same time must not both have it. With it goes what the
     /// others know of the group, for any later promotion meets one of those who promise now.
     package mutating func promise(_ epoch: UInt64, members others: [Member]) throws {
+        guard role == .replica else { throw NodeError(.failed, "\(node) is \(role.rawValue) and promises nothing") }
         guard epoch > promisedEpoch else {
             throw NodeError(
                 .notMet, "\(node) has promised epoch \(promisedEpoch) already, so not \(epoch); try again")
@@ -39,13 +40,17 @@ extension NodeFile {
 
     /// Another primary was promoted at this epoch, or is about to be: this node is none any more. False where that says
     /// nothing to it.
-    package mutating func fence(_ epoch: UInt64, leader: String?) -> Bool {
+    ///
+    /// `successor` is who is given the lead where nothing was written since that one had all. Nobody else may take it, for
+    /// what this node has is then all that there is.
+    package mutating func fence(_ epoch: UInt64, leader: String?, successor: Member? = nil) -> Bool {
         guard role != .replica, epoch > self.epoch, epoch >= promisedEpoch else { return false }
         if role == .primary { pendingHook = .fence }
         role = .fenced
         isAppointed = true
         // Of a later one the leader may not be known yet.
         self.leader = leader ?? (promisedEpoch == epoch ? self.leader : nil)
+        self.successor = leader == nil ? successor ?? self.successor : nil
         promisedEpoch = epoch
         return true
     }
@@ -67,6 +72,7 @@ extension NodeFile {
         votersNeeded = syncReplicas
         forgetLeader()
         leader = address
+        successor = nil
         pendingHook = .promote
     }
 
@@ -91,6 +97,7 @@ extension NodeFile {
     package mutating func rejoin(_ leader: String) {
         role = .replica
         isRejoining = nil
+        successor = nil
         upstream = leader
     }
 }

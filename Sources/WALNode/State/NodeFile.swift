@@ -28,6 +28,8 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package var leader: String?
     /// The primary before: it may not know yet that it is none any more.
     package var formerLeader: String?
+    /// Of a fenced primary: whom it has given the lead to, until it hears who has it.
+    package var successor: Member?
     /// `HOST:PORT` of the primary that a promotion told this replica to follow.
     package var upstream: String?
     /// The replicas of the group, as the primary last told them.
@@ -58,7 +60,7 @@ package struct NodeFile: Codable, Hashable, Sendable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case format, node, role, history, epoch, filter, leader, upstream, members, epochs, voters
+        case format, node, role, history, epoch, filter, leader, successor, upstream, members, epochs, voters
         case votersNeeded = "voters_needed"
         case promisedEpoch = "promised_epoch"
         case formerLeader = "former_leader"
@@ -135,6 +137,7 @@ extension NodeStatus.Group {
         self.address = address
         primary = file.leader
         formerPrimary = file.formerLeader
+        successor = file.successor?.name
         promisedEpoch = file.promisedEpoch
         syncReplicas = file.syncReplicas ?? 0
         members = (file.members ?? []).map {

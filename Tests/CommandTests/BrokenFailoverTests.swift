@@ -1,0 +1,217 @@
+import Foundation
+import Glibc
+import Testing
+import WALTestKit
+
+/// Promotions, switchovers and rejoins that are broken off, overlap, or are asked for too early: nothing that was acknowledged
+/// is lost, and the same command, or one that is named, goes on from there.
+@Suite(.hangLimit) struct BrokenFailoverTests {
+    /// A file of the state folder that cannot be replaced: as on a disk that is full or failing.
+    private func freeze(_ node: Node, _ isFrozen: Bool) throws {
+        try node.world.must("chattr", isFrozen ? "+i" : "-i", node.folder + "/.wal/node.json")
+    }
+
+    /// Its last step fails, and so every attempt is one more.
+    @Test(.enabled(if: World.isRoot, "an immutable file needs root"), arguments: [false, true])
+    func aRejoinThatIsTriedAgainKeepsAll(isKilled: Bool) throws {
+        try withTrio { trio in
+            var random = SeededRandom()
+            let (large, small) = (random.bytes(20 << 20), "of a alone")
+            try trio["a"].crash()
+            try trio.promote("b")
+            try writeFile(trio.folder("a") + "/large", large)
+            try trio.write("a", "small", small)
+            try trio["a"].restart()
+            try trio.waitForRole("fenced", of: "a")
+            // It waits for the one that it is to find the fork with.
+            trio["b"].child.signal(SIGSTOP)
+            try trio.world.must("walctl", "rejoin", trio.folder("a"))
+            try freeze(trio["a"], true)
+            defer { try? freeze(trio["a"], false) }
+            trio["b"].child.signal(SIGCONT)
+            try until("an attempt that failed") { trio["a"].child.errors.contains("trying again") }
+            if isKilled { try trio["a"].crash() } else { sleep(2) }
+            try freeze(trio["a"], false)
+            if isKilled { try trio["a"].restart() }
+            try trio.waitForRole("replica", of: "a")
+            try trio.expectEqual("b")
+            let kept = try trio.quarantine("a")
+            let folder = try #require(kept.first { $0.hasSuffix("/LIST") }?.dropLast(5))
+            let files = "\(trio.folder("a"))/.wal/quarantine/\(folder)/files"
+            #expect(try bytes(ofFile: files + "/large") == large)
+            #expect(try text(ofFile: files + "/small") == small)
+            #expect(!kept.contains { $0.hasSuffix(".unfinished") }, "\(kept)")
+        }
+    }
+
+    /// What only the one has acknowledged that is to be forgotten would be out of every promotion's sight.
+    @Test func nobodyIsForgottenWhoAloneHasSomething() throws {
+        try withTrio { trio in
+            trio["c"].child.signal(SIGSTOP)
+            _ = try trio.world.put(trio.folder("a"), "money", "100", "--durable", "1")
+            try trio["b"].crash()
+            let lacking = try poll("the end of b's connection") {
+                let outcome = try trio.world.run("walctl", "forget", trio.folder("a"), "b")
+                return outcome.errors.contains("is connected") ? nil : outcome
+            }
+            #expect(lacking.status == 2, "\(lacking)")
+            for part in ["b may have acknowledged", "1 of c must have", "--force"] {
+                #expect(lacking.errors.contains(part), "\(lacking)")
+            }
+            trio["c"].child.signal(SIGCONT)
+            try trio.catchUp("a", but: ["b"])
+            try trio.world.must("walctl", "forget", trio.folder("a"), "b")
+            try until("word of it at c") { try (trio.group("c")["members"] as? [Any])?.count == 1 }
+            try trio["a"].crash()
+            try trio.promote("c")
+            #expect(trio.read("c", "money") == "100")
+        }
+    }
+
+    /// Two who want to promote at the same time, which neither knows of the other.
+    @Test(arguments: [0, 15, 30]) func promotionsThatOverlap(milliseconds: Int) throws {
+        try withTrio { trio in
+            _ = try trio.world.put(trio.folder("a"), "money", "100", "--durable", "2")
+            try trio["a"].crash()
+            var running: [Child] = []
+            for name in ["b", "c"] {
+                running.append(try trio.world.start("walctl", ["promote", trio.address(name), "--timeout", "20s"]))
+                usleep(UInt32(milliseconds * 1000))
+            }
+            for child in running { _ = try child.wait(seconds: 90) }
+            // One of them leads, or can be made to without force.
+            let leader = try poll("somebody who leads") {
+                for name in ["b", "c"] where try trio.world.run("walctl", "promote", trio.address(name)).status == 0 {
+                    if try trio.role(name) == "primary" { return name }
+                }
+                return nil
+            }
+            let other = leader == "b" ? "c" : "b"
+            try until("word of what became of \(other)") { try ["replica", "fenced"].contains(trio.role(other)) }
+            if try trio.role(other) == "fenced" {
+                try trio.world.must("walctl", "rejoin", trio.folder(other), "--wait", "--timeout", "60s")
+            }
+            try trio.expectEqual(leader, but: ["a"])
+            #expect(trio.read(leader, "money") == "100")
+        }
+    }
+
+    enum Remedy: CaseIterable {
+        case again, promote, leadOn
+    }
+
+    /// The lead was given away, and nobody has taken it; and one that is needed for any other promotion is gone.
+    @Test(.enabled(if: World.isRoot, "an immutable file needs root"), arguments: Remedy.allCases)
+    func aSwitchoverThatIsBrokenOffBehindTheFence(remedy: Remedy) throws {
+        let told = ["--on-fence", #"/bin/sh -c 'echo "$WALSHIP_PRIMARY" > "$WALSHIP_TREE".primary'"#]
+        try withTrio(["a": told]) { trio in
+            try trio["c"].crash()
+            _ = try trio.world.put(trio.folder("a"), "last", "of a", "--durable", "1")
+            try freeze(trio["b"], true)
+            defer { try? freeze(trio["b"], false) }
+            let broken = try trio.world.run("walctl", "switchover", trio.address("a"), trio.address("b"))
+            #expect(broken.status == 2, "\(broken)")
+            #expect(try trio.role("a") == "fenced")
+            #expect(try trio.group("a")["successor"] as? String == "b")
+            try until("the hook") { (try? text(ofFile: trio.folder("a") + ".primary")) == "\(trio.address("b"))\n" }
+            try trio["a"].crash()
+            try trio["a"].restart()
+            try freeze(trio["b"], false)
+            try until("a answers") { try trio["a"].status() != nil }
+            let command =
+                switch remedy {
+                case .again: ["switchover", trio.address("a"), trio.address("b")]
+                case .promote: ["promote", trio.address("b")]
+                case .leadOn: ["promote", trio.address("a")]
+                }
+            let outcome = try trio.world.run("walctl", command)
+            #expect(outcome.status == 0 && !outcome.errors.contains("forced"), "\(outcome)")
+            let (leader, other) = remedy == .leadOn ? ("a", "b") : ("b", "a")
+            #expect(try trio.role(leader) == "primary")
+            if remedy == .promote {
+                try trio.world.must("walctl", "rejoin", trio.folder("a"), "--wait", "--timeout", "60s")
+            }
+            try trio.waitForRole("replica", of: other)
+            try trio.expectEqual(leader, but: ["c"])
+            #expect(trio.read(leader, "last") == "of a")
+            try trio["c"].restart()
+            try trio.expectEqual(leader)
+        }
+    }
+
+    /// What a primary has that answers is not given up without a word.
+    @Test func aPromotionBehindALivingPrimary() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let (port, other) = (try freePort(), try freePort())
+            let source = try world.folder("source")
+            let primary = try world.primary(source, port: port)
+            let proxy = try world.proxy(to: port)
+            let replica = try Node(
+                world, "walrecv", try world.folder("replica"),
+                ["--from", proxy.address, "--listen", "127.0.0.1:\(other)", "--name", "replica"])
+            try world.catchUp(primary, [replica])
+            proxy.setWeather(.init(pieceBytes: 4096, delay: 100_000), [.down])
+            for number in 0..<3 {
+                try writeFile("\(source)/noise-\(number)", random.bytes(1 << 20))
+                _ = try world.mark(primary)
+            }
+            let outcome = try world.run("walctl", "promote", "127.0.0.1:\(other)")
+            #expect(outcome.status == 2, "\(outcome)")
+            for part in ["primary at", "segments ahead of replica", "walctl switchover", "--force"] {
+                #expect(outcome.errors.contains(part), "\(outcome)")
+            }
+            #expect(try primary.status()?["role"] as? String == "primary")
+            proxy.setWeather(.fair)
+            try world.expectEqual(primary, port: port, [replica])
+        }
+    }
+
+    /// A frozen node is one that is not reached, and soon.
+    @Test func aFrozenNodeIsNotReached() throws {
+        try withTrio { trio in
+            trio["b"].child.signal(SIGSTOP)
+            let outcome = try trio.world.run("walctl", "promote", trio.address("b"), "--timeout", "2s")
+            #expect(outcome.status == 6 && outcome.errors.contains("within 2 s"), "\(outcome)")
+            trio["b"].child.signal(SIGCONT)
+            let healthy = try trio.world.run("walctl", "rejoin", trio.folder("a"))
+            #expect(healthy.status == 1 && healthy.errors.contains("is for one that was deposed"), "\(healthy)")
+        }
+    }
+
+    /// Those that have not come to the new primary yet are the ones that a person looks for.
+    @Test func aDegradedPrimaryNamesThoseItHasNotSeen() throws {
+        try withWorld { world in
+            let addresses = try (0..<4).map { _ in "127.0.0.1:\(try freePort())" }
+            let p = try Node(
+                world, "walship", try world.folder("p"), ["--listen", addresses[0], "--name", "p", "--sync", "2"])
+            let replicas = try (1...3).map { number in
+                try Node(
+                    world, "walrecv", try world.folder("r\(number)"),
+                    ["--from", addresses[0], "--listen", addresses[number], "--name", "r\(number)"])
+            }
+            try world.catchUp(p, replicas)
+            for replica in replicas {
+                try until("members at \(replica.folder)") {
+                    ((try replica.status()?["group"] as? [String: Any])?["members"] as? [Any])?.count == 3
+                }
+            }
+            try until("what was acknowledged is on two") {
+                try world.run("walctl", "mark", p.folder, "--timeout", "5s").status == 0
+            }
+            try world.catchUp(p, replicas)
+            try p.crash()
+            try replicas[2].crash()
+            // A + P > N holds with one of three missing.
+            try world.must("walctl", "promote", addresses[1])
+            let note = try poll("a note") {
+                try replicas[0].status()?.notes.first { $0.contains("DEGRADED") && $0.contains("1 of 2") }
+            }
+            #expect(note.contains("r3"), "\(note)")
+            for command in [["put", replicas[0].folder, "x"], ["resume", replicas[0].folder]] {
+                let outcome = try world.run("walctl", command + ["--timeout", "500ms"])
+                #expect(outcome.status == 2 && outcome.errors.contains("r3"), "\(outcome)")
+            }
+        }
+    }
+}
