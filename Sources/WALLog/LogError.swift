@@ -70,7 +70,7 @@ extension LogError: CustomStringConvertible {
             "log file '\(file)' at offset \(offset): \(fault); nothing was changed; \(LogError.remedy)"
         case .foreign(let file, let offset, let expected, let actual):
             "log file '\(file)' at offset \(offset) is of history \(actual), not \(expected): it belongs to another "
-                + "tree; put the right log there, or move it away and resync"
+                + "tree; put the right log there, or move it away"
         case .version(let file, let offset, let found, let supported):
             "log file '\(file)' at offset \(offset) has format version \(found), newer than \(supported), the last that "
                 + "this program reads; nothing was changed: upgrade this program"
@@ -82,7 +82,9 @@ extension LogError: CustomStringConvertible {
         }
     }
 
-    private static let remedy = "restore the log from a copy, or move it away and resync"
+    private static let remedy =
+        "restore the log from a copy, or move it away: the node goes on from its catalog, and replicas that lack "
+        + "something of it reconcile"
 }
 
 extension Fault: CustomStringConvertible {

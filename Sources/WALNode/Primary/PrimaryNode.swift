@@ -152,7 +152,8 @@ package final class PrimaryNode: NodeRole, LogSource {
             throw NodeError(
                 .diverged,
                 "the catalog is at \(state.position) and the log ends at \(log.end): segments are missing from it; "
-                    + "restore log/, or remove catalog.sqlite and let the replicas reconcile")
+                    + "restore log/, or remove catalog.sqlite: then the tree is what counts, and walctl rejoin makes replicas "
+                    + "follow that have the missing segments")
         }
         var cursor = try log.view.cursor(after: state.position.seq)
         var count = 0
