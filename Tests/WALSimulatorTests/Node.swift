@@ -21,6 +21,8 @@ final class Node {
     /// Nothing of an earlier process happens in a later one.
     private var incarnation = 0
     private(set) var role = Role.fenced
+    /// Of a fenced one: where its log ends.
+    private var fencedEnd = Position.start
     /// The next role waits for the end of this one.
     private var isChanging = false
 
@@ -107,6 +109,7 @@ final class Node {
         case .replica: role = .replica(try Replica(self))
         case .fenced:
             role = .fenced
+            try perform { fencedEnd = try openLog().durableEnd }
             if file.isRejoining == true { rejoinSoon() }
         }
         try world.checks.opened(self)
@@ -176,6 +179,10 @@ final class Node {
             status.durable = replica.ack.durable
             status.isWhole = replica.isWhole && status.position.seq > 0
             status.isDiverged = replica.isDiverged
+        } else if file.role == .fenced {
+            status.position = fencedEnd
+            status.durable = fencedEnd.seq
+            status.isWhole = fencedEnd.seq > 0
         }
         return status
     }
@@ -187,7 +194,7 @@ final class Node {
     }
 
     func promise(_ epoch: UInt64, members: [NodeFile.Member], done: @escaping (Promise?) -> Void) throws {
-        guard let replica else { return done(nil) }
+        guard isUp, !isChanging, file.role != .primary else { return done(nil) }
         do {
             try update { file in
                 if world.mutation == .promisesTwice { file.promisedEpoch = min(file.promisedEpoch, epoch - 1) }
@@ -197,6 +204,7 @@ final class Node {
             return done(nil)
         }
         say("promises epoch \(epoch)")
+        guard let replica else { return done(Promise(position: fencedEnd, isWhole: true, status: status)) }
         try replica.leaveLink { [self] in
             done(Promise(position: replica.writer.durableEnd, isWhole: replica.isWhole, status: status))
             say("is at \(replica.writer.durableEnd.short) as it promises epoch \(epoch)")
@@ -218,9 +226,9 @@ final class Node {
     }
 
     func fence(_ epoch: UInt64, leader: String?, done: (Bool?) -> Void) throws {
-        guard !isChanging, leader != nil || (file.role == .primary && epoch > file.promisedEpoch) else {
-            return done(nil)
-        }
+        let mayGive =
+            file.role == .primary || (file.role == .fenced && file.leader == nil && file.isRejoining != true)
+        guard !isChanging, leader != nil || (mayGive && epoch > file.promisedEpoch) else { return done(nil) }
         try fence(epoch, leader: leader)
         done(true)
     }
@@ -237,6 +245,14 @@ final class Node {
 
     func promote(_ epoch: UInt64, done: @escaping (Bool?) -> Void) throws {
         if file.role == .primary, file.epoch == epoch { return done(true) }
+        if isUp, !isChanging, file.role == .fenced, file.isRejoining != true, file.leader == nil,
+            epoch == file.promisedEpoch, epoch > file.epoch
+        {
+            try update { $0.lead(epoch, at: address) }
+            say("leads on at epoch \(epoch), at \(fencedEnd.short)")
+            try endRole()
+            return done(true)
+        }
         guard let replica, epoch == file.promisedEpoch, epoch > file.epoch, replica.isWhole else { return done(nil) }
         try replica.drain { [self] isDrained in
             guard isDrained else { return done(nil) }

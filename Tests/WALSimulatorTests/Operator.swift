@@ -18,6 +18,8 @@ final class Promoter {
     private var leaders: [Node.Status] = []
     private var names: [NodeFile.Member] = []
     private var promised: [(status: Node.Status, promise: Node.Promise)] = []
+    /// Who is to lead on.
+    private var fenced: Node.Status?
 
     init(
         _ world: World, target: Int, takesAny: Bool, killedOnceIn: Int?, ended: @escaping () -> Void
@@ -50,12 +52,14 @@ final class Promoter {
     }
 
     private func look(_ seen: [Node.Status]) {
-        guard let first = seen.first(where: { $0.place == target }), first.role == .replica else {
+        guard let first = seen.first(where: { $0.place == target }), first.role != .primary else {
             return stop("n\(target) does not answer as a replica")
         }
+        guard first.role == .replica else { return leadOn(first, seen) }
         // What was heard in an epoch that is over may name who has led since as a replica.
         let newest = seen.filter { $0.epoch == seen.map(\.epoch).max() }
-        voters = seen.filter { $0.role == .replica }
+        let counted = Set(newest.flatMap(\.members).map(\.name))
+        voters = seen.filter { $0.role == .replica || ($0.role == .fenced && counted.contains(Node.name($0.place))) }
         leaders = seen.filter { $0.role == .primary }
         if let leader = leaders.map(\.epoch).max(), leader > first.promisedEpoch {
             return stop("epoch \(leader) was promoted already")
@@ -69,7 +73,7 @@ final class Promoter {
         needed = promises(of: Set(names.map(\.name)), seen)
         let able = voters.filter(\.isWhole)
         guard able.count >= needed else { return stop("\(able.count) can promise and \(needed) must") }
-        guard let best = able.filter({ isAllowed($0.place) }).max(by: isBehind) else {
+        guard let best = able.filter({ isAllowed($0) }).max(by: isBehind) else {
             return stop("n\(target) is not whole")
         }
         if world.mutation != .notTheFurthest, let ahead = able.max(by: isBehind), isBehind(best, ahead) {
@@ -92,7 +96,28 @@ final class Promoter {
         return Quorum(replicas: all.count, needed: Int(newest.map(\.syncReplicas).min() ?? 0)).promises
     }
 
-    private func isAllowed(_ place: Int) -> Bool { takesAny || place == target }
+    private func isAllowed(_ status: Node.Status) -> Bool {
+        status.role == .replica && (takesAny || status.place == target)
+    }
+
+    /// A fenced primary leads on, where so many say that nobody has led since.
+    private func leadOn(_ first: Node.Status, _ seen: [Node.Status]) {
+        let others = seen.filter { $0.place != target }
+        let counted = Set(first.members.map(\.name))
+        voters = others.filter { $0.role == .replica || ($0.role == .fenced && counted.contains(Node.name($0.place))) }
+        let all = counted.union(voters.map { Node.name($0.place) }).subtracting([Node.name(target)])
+        needed = Quorum(replicas: all.count, needed: Int(first.syncReplicas)).promises
+        if world.mutation == .tooFewPromises { needed = 1 }
+        guard !others.contains(where: { $0.role == .primary || $0.position.epoch > first.position.epoch }) else {
+            return stop("somebody has more than n\(target)")
+        }
+        guard voters.count(where: \.isWhole) >= needed else { return stop("too few can promise for n\(target)") }
+        epoch = 1 + (seen.map(\.knownEpoch).max() ?? 0)
+        names = first.members.filter { $0.name != Node.name(target) }
+        fenced = first
+        world.say("operator: n\(target) is to lead on at epoch \(epoch), \(needed) of \(all.count) must promise")
+        fence([first])
+    }
 
     private func isBehind(_ a: Node.Status, _ b: Node.Status) -> Bool {
         (a.position.epoch, a.durable) < (b.position.epoch, b.durable)
@@ -104,7 +129,9 @@ final class Promoter {
         let epoch = epoch
         world.network.ask(from: place, world.nodes[leader.place], seconds: 10) { node, answer in
             try node.fence(epoch, leader: nil, done: answer)
-        } done: { [self] (_: Bool?) in
+        } done: { [self] (isFenced: Bool?) in
+            // A primary that cannot be fenced is deposed all the same; who leads on must have claimed the epoch.
+            guard fenced == nil || isFenced == true else { return stop("n\(target) does not claim \(epoch)") }
             fence(Array(rest.dropFirst()))
         }
     }
@@ -123,6 +150,13 @@ final class Promoter {
 
     private func promote() {
         let whole = promised.filter(\.promise.isWhole)
+        if let fenced {
+            guard !promised.contains(where: { $0.promise.position.epoch > fenced.position.epoch }) else {
+                return stop("somebody has more than n\(target)")
+            }
+            guard whole.count >= needed else { return stop("\(whole.count) have promised \(epoch)") }
+            return promote(fenced)
+        }
         // Until they promised, those who did may have heard that the group has become another; not since.
         let late = promises(of: Set(names.map(\.name)), promised.map(\.promise.status))
         let must = world.mutation == .groupLookedAtOnce ? needed : max(needed, late)
@@ -130,7 +164,7 @@ final class Promoter {
         func isBefore(_ a: Node.Promise, _ b: Node.Promise) -> Bool {
             (a.position.epoch, a.position.seq) < (b.position.epoch, b.position.seq)
         }
-        var candidates = whole.filter { isAllowed($0.status.place) }
+        var candidates = whole.filter { isAllowed($0.status) }
         if world.mutation == .notTheFurthest { candidates = Array(candidates.prefix(1)) }
         guard let best = candidates.max(by: { isBefore($0.promise, $1.promise) }) else {
             return stop("no candidate has promised \(epoch)")
@@ -138,13 +172,17 @@ final class Promoter {
         if world.mutation != .notTheFurthest, whole.contains(where: { isBefore(best.promise, $0.promise) }) {
             return stop("another has become the furthest")
         }
-        let epoch = epoch
         world.say("operator: n\(best.status.place) is to lead epoch \(epoch) from \(best.promise.position.short)")
-        world.network.ask(from: place, world.nodes[best.status.place], seconds: 60) { node, answer in
+        promote(best.status)
+    }
+
+    private func promote(_ best: Node.Status) {
+        let epoch = epoch
+        world.network.ask(from: place, world.nodes[best.place], seconds: 60) { node, answer in
             try node.promote(epoch, done: answer)
         } done: { [self] (answer: Bool?) in
-            guard answer == true else { return stop("n\(best.status.place) has not been promoted") }
-            tell((promised.map(\.status) + leaders).filter { $0.place != best.status.place }, best.status.place)
+            guard answer == true else { return stop("n\(best.place) has not been promoted") }
+            tell((promised.map(\.status) + leaders).filter { $0.place != best.place }, best.place)
         }
     }
 

@@ -79,7 +79,7 @@ package struct Promotion {
         var members: [NodeStatus.Group.Member] = []
         for member in statuses.filter({ $0.epoch == newest }).flatMap({ $0.group?.members ?? [] })
         where !members.contains(where: { $0.name == member.name }) { members.append(member) }
-        let voters = seen.filter { $0.status.role == "replica" }
+        let voters = Self.voters(seen, Set(members.map(\.name)))
         let leaders = seen.filter { $0.status.role == "primary" }
         // An earlier attempt has come to the fence and no further.
         let giver = seen.first { Self.hasGiven($0.status, to: first, begun: newest ?? 0) }
@@ -93,8 +93,10 @@ package struct Promotion {
                 "\(leader.status.node) at \(leader.address) was promoted at epoch \(leader.status.epoch) already")
         }
         let allowed = candidates.isEmpty ? [target] : candidates
-        guard candidates.isEmpty || candidates.allSatisfy({ wanted in voters.contains { $0.address == wanted } }) else {
-            let absent = candidates.filter { wanted in !voters.contains { $0.address == wanted } }
+        let absent = candidates.filter { wanted in
+            !voters.contains { $0.address == wanted && $0.status.role == "replica" }
+        }
+        guard absent.isEmpty else {
             throw NodeError(
                 .failed, "\(absent.map(\.description).joined(separator: ", ")): no replica of this group answers there")
         }
@@ -160,7 +162,8 @@ package struct Promotion {
                 "\(whole.count) of \(late.replicas) replicas have promised epoch \(epoch) and \(must) must; run it again, or give "
                     + "--force: what only the others have is then lost to the group")
         }
-        guard let best = Self.furthest(whole.filter { allowed.contains($0.seen.address) }, preferring: target) else {
+        let fit = whole.filter { allowed.contains($0.seen.address) && $0.status.role == "replica" }
+        guard let best = Self.furthest(fit, preferring: target) else {
             throw NodeError(.failed, "no candidate has promised epoch \(epoch) and is whole; run it again")
         }
         if let ahead = Self.furthest(whole, preferring: best.seen.address), Self.isBefore(best, ahead), !isForced {
@@ -231,8 +234,8 @@ package struct Promotion {
                 : "walctl promote \(heir.address), which has more of the history"
             throw NodeError(.failed, "\(fenced), and \(heir.status.node) at \(heir.address) answers; \(remedy)")
         }
-        let voters = seen.filter { $0.status.role == "replica" }
         let members = first.group?.members ?? []
+        let voters = Self.voters(seen, Set(members.map(\.name)))
         let names = Set(members.map(\.name)).union(voters.map(\.status.node)).subtracting([first.node])
         let quorum = Quorum(replicas: names.count, needed: Int(first.group?.syncReplicas ?? 0))
         let successor = first.group?.successor
@@ -305,7 +308,10 @@ package struct Promotion {
         _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, fenced: [GroupClient.Seen],
         _ warnings: inout [String]
     ) throws {
-        guard let best = able.filter({ allowed.contains($0.address) }).max(by: Self.isBehind) else {
+        guard
+            let best = able.filter({ allowed.contains($0.address) && $0.status.role == "replica" })
+                .max(by: Self.isBehind)
+        else {
             throw NodeError(
                 .failed,
                 "\(allowed.map(\.description).joined(separator: ", ")): not a replica that is whole; walctl status says why"
@@ -324,10 +330,10 @@ package struct Promotion {
             warnings.append(text)
         }
         guard let ahead = able.max(by: Self.isBehind), Self.isBehind(best, ahead) else { return }
-        let lost = (ahead.status.durableSeq ?? 0) - min(best.status.durableSeq ?? 0, ahead.status.durableSeq ?? 0)
+        let (most, own) = (Self.end(ahead.status), Self.end(best.status))
         let text =
-            "\(ahead.status.node) at \(ahead.address) is \(lost) segments ahead of \(best.status.node): it has "
-            + "\(ahead.status.durableSeq ?? 0), this one \(best.status.durableSeq ?? 0)"
+            "\(ahead.status.node) at \(ahead.address) is \(most - min(own, most)) segments ahead of "
+            + "\(best.status.node): it has \(most), this one \(own)"
         guard isForced else {
             throw NodeError(.notMet, "\(text). Promote that one, or give --force to lose them")
         }
@@ -405,12 +411,25 @@ package struct Promotion {
         return seen.filter { names.insert("\($0.status.role) \($0.status.node)").inserted }
     }
 
+    /// Who can promise: replicas, and of fenced primaries those that the group counts as replicas.
+    private static func voters(_ seen: [GroupClient.Seen], _ members: Set<String>) -> [GroupClient.Seen] {
+        seen.filter { seen in
+            seen.status.role == "replica" || (seen.status.role == "fenced" && members.contains(seen.status.node))
+        }
+    }
+
     private static func isWhole(_ status: NodeStatus) -> Bool {
-        ["streaming", "connecting", "stalled"].contains(status.state) && status.appliedSeq ?? 0 > 0
+        guard status.role == "replica" else { return status.position.seq > 0 }
+        return ["streaming", "connecting", "stalled"].contains(status.state) && status.appliedSeq ?? 0 > 0
+    }
+
+    /// Where its log ends.
+    private static func end(_ status: NodeStatus) -> UInt64 {
+        status.role == "replica" ? status.durableSeq ?? 0 : status.position.seq
     }
 
     private static func isBehind(_ a: GroupClient.Seen, _ b: GroupClient.Seen) -> Bool {
-        (a.status.position.epoch, a.status.durableSeq ?? 0) < (b.status.position.epoch, b.status.durableSeq ?? 0)
+        (a.status.position.epoch, end(a.status)) < (b.status.position.epoch, end(b.status))
     }
 
     /// The later epoch is the newer past, however long the other is.

@@ -124,6 +124,17 @@ final class FencedNode: NodeRole {
         return response
     }
 
+    /// See ``NodeFile/promise(_:members:)``. Nothing is added to its log until it has rejoined, and then it is by a primary of
+    /// no lower epoch.
+    func promise(epoch: UInt64, members: [NodeStatus.Group.Member]) throws -> ReplicaNode.Promise {
+        try host.identity.update { file in
+            try file.promise(
+                epoch, members: members.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") })
+        }
+        logger.notice("promised epoch \(epoch)")
+        return ReplicaNode.Promise(position: try end(), isWhole: true)
+    }
+
     /// Of the log, which is as the primary has left it.
     func end() throws -> Position {
         let status = try currentStatus().position

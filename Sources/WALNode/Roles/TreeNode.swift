@@ -388,12 +388,17 @@ extension TreeNode: ControlService {
         case .promise:
             // Not while another change is under way: one that is about to lead must not promise a later epoch.
             let (promise, status) = try await transitions.run { [self] in
-                guard let replica else {
+                let members = request.members ?? []
+                let promise: ReplicaNode.Promise
+                if let fenced = role as? FencedNode {
+                    promise = try fenced.promise(epoch: epoch, members: members)
+                } else if let replica {
+                    promise = try await replica.promise(epoch: epoch, members: members)
+                } else {
                     let file = host.identity.value
                     throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
                 }
-                let promise = try await replica.promise(epoch: epoch, members: request.members ?? [])
-                let status = try replica.currentStatus()
+                let status = try role.currentStatus()
                 return (promise, status)
             }
             response.position = PositionStatus(promise.position)

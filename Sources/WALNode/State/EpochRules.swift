@@ -8,8 +8,10 @@ extension NodeFile {
     ///
     /// An epoch is promised once: two who want to promote at the same time must not both have it. With it goes what the
     /// others know of the group, for any later promotion meets one of those who promise now.
+    ///
+    /// A fenced primary promises, too, where the group counts it: what it acknowledged when it was a replica is in its log.
     package mutating func promise(_ epoch: UInt64, members others: [Member]) throws {
-        guard role == .replica else { throw NodeError(.failed, "\(node) is \(role.rawValue) and promises nothing") }
+        guard role != .primary else { throw NodeError(.failed, "\(node) is \(role.rawValue) and promises nothing") }
         guard epoch > promisedEpoch else {
             throw NodeError(
                 .notMet, "\(node) has promised epoch \(promisedEpoch) already, so not \(epoch); try again")
