@@ -86,7 +86,8 @@ let package = Package(
             name: "WALTreeKit", dependencies: ["WALTestKit", "WALCapture", "WALCatalog", "WALSystem", "WALFormat"],
             path: "Tests/WALTreeKit", swiftSettings: settings),
         .target(
-            name: "WALFuzz", dependencies: ["WALTestKit", "WALNode", "WALWire", "WALFormat"], path: "Tests/WALFuzz",
+            name: "WALFuzz", dependencies: ["WALTestKit", "WALNode", "WALWire", "WALApply", "WALFormat"],
+            path: "Tests/WALFuzz",
             swiftSettings: settings),
         .testTarget(
             name: "WALFuzzTests", dependencies: ["WALFuzz", "WALTestKit", "WALWire", "WALFormat"],

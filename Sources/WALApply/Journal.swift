@@ -4,7 +4,7 @@ import WALSystem
 
 /// What a batch publishes, written with the catalog's commit and before the first rename. Publishing again from it after
 /// a crash finishes what was begun: every step first looks at what is there, by inode.
-struct Journal {
+package struct Journal {
     var touched: [Fold.Touched] = []
     /// Files patched in place, with the name of the patch in `staging/`.
     var patches: [(object: ObjectID, patch: Name)] = []
@@ -17,7 +17,7 @@ struct Journal {
 
     private static let version: UInt8 = 1
 
-    func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         var writer = ByteWriter()
         writer.integer(Self.version)
         writer.varint(touched.count)
@@ -56,7 +56,7 @@ struct Journal {
 
     init() {}
 
-    init(decoding bytes: [UInt8]) throws(FormatError) {
+    package init(decoding bytes: [UInt8]) throws(FormatError) {
         guard !bytes.isEmpty else { return }
         self = try bytes.withBytes { all throws(FormatError) in try Journal(reading: all) }
     }

@@ -4,7 +4,7 @@ import WALSystem
 
 /// Changed ranges of a file that otherwise stays where and as it is. Written to `staging/` before the batch is committed,
 /// so that it can be applied again after a crash without the segment that it came from.
-struct Patch {
+package struct Patch {
     struct Part {
         var offset: UInt64
         var range: Range<Int>
@@ -129,7 +129,7 @@ struct Patch {
     /// Version 1 had nothing aside.
     private static let version: UInt8 = 2
 
-    func encoded(_ body: [UInt8]) -> [UInt8] {
+    package func encoded(_ body: [UInt8]) -> [UInt8] {
         var writer = ByteWriter()
         writer.integer(Self.version)
         writer.varint(size)
@@ -149,7 +149,7 @@ struct Patch {
     }
 
     /// ``encoded(_:)``, its parts as ranges of `bytes`.
-    init(decoding bytes: [UInt8]) throws {
+    package init(decoding bytes: [UInt8]) throws {
         parts = []
         size = 0
         try bytes.withBytes { raw throws in

@@ -1,3 +1,4 @@
+import WALApply
 import WALFormat
 import WALNode
 import WALTestKit
@@ -6,13 +7,15 @@ import WALWire
 /// A parser of bytes that a peer, a disk or a person gives. Whatever they are, it takes them or throws: it neither traps nor
 /// hangs nor reserves memory beyond its limit, and what it takes has one form only.
 package enum FuzzTarget: String, CaseIterable, Sendable {
-    case segment, header, entries, frame, conversation, position, path, filter, node, control
+    case segment, header, entries, journal, patch, frame, conversation, position, path, filter, node, control
 
     package func run(_ bytes: UnsafeRawBufferPointer) {
         switch self {
         case .segment: Self.segment(Array(bytes))
         case .header: Self.header(bytes)
         case .entries: Self.entries(Array(bytes))
+        case .journal: Self.journal(Array(bytes))
+        case .patch: Self.patch(Array(bytes))
         case .frame: Self.frame(bytes)
         case .conversation: Self.conversation(bytes)
         case .position: Self.position(String(decoding: bytes, as: UTF8.self))
@@ -47,6 +50,18 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         var again = ChangeWriter()
         for change in changes { again.append(change, body: body) }
         precondition(again.body.bytes == body, "what was taken has another form, too")
+    }
+
+    // MARK: A replica's unfinished work
+
+    private static func journal(_ bytes: [UInt8]) {
+        guard let journal = try? Journal(decoding: bytes), !bytes.isEmpty else { return }
+        precondition(journal.encoded() == bytes, "what was taken has another form, too")
+    }
+
+    private static func patch(_ bytes: [UInt8]) {
+        guard let patch = try? Patch(decoding: bytes) else { return }
+        precondition(patch.encoded(bytes).count <= bytes.count + 2)
     }
 
     // MARK: The wire
