@@ -281,6 +281,21 @@ enum Schema {
                     CREATE INDEX requests_seq ON requests (seq);
                     """)
         }
+        // In the order in which they were noted: what came by a sync is all of one segment.
+        migrator.registerMigration("3") { database in
+            try database.execute(
+                sql: """
+                    ALTER TABLE requests RENAME TO requests_2;
+                    CREATE TABLE requests (
+                        number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, epoch INTEGER NOT NULL,
+                        seq INTEGER NOT NULL, chain BLOB NOT NULL
+                    );
+                    INSERT INTO requests (id, epoch, seq, chain)
+                        SELECT id, epoch, seq, chain FROM requests_2 ORDER BY seq;
+                    DROP TABLE requests_2;
+                    CREATE INDEX requests_seq ON requests (seq);
+                    """)
+        }
         return migrator
     }
 }

@@ -15,23 +15,21 @@ extension CatalogTransaction {
     }
 
     package func note(_ request: RequestID, at position: Position) throws {
-        let statement = try self.statement("INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)")
+        let statement = try self.statement(
+            "INSERT OR REPLACE INTO requests (id, epoch, seq, chain) VALUES (?, ?, ?, ?)")
         statement.bind(1, request.value)
         statement.bind(2, position.epoch)
         statement.bind(3, position.seq)
         statement.bind(4, position.chain)
         try statement.run()
-        // Now and then: to find the last that stays costs a look at all of them.
-        guard position.seq % 256 == 0 else { return }
-        let prune = try self.statement(
-            "DELETE FROM requests WHERE seq <= (SELECT seq FROM requests ORDER BY seq DESC LIMIT 1 OFFSET ?)")
+        let prune = try self.statement("DELETE FROM requests WHERE number <= (SELECT max(number) FROM requests) - ?")
         prune.bind(1, Self.maxRequests)
         try prune.run()
     }
 
-    /// All that are kept, in no order.
+    /// All that are kept, in the order in which they were noted.
     package func requests() throws -> [RequestID] {
-        let statement = try self.statement("SELECT id FROM requests")
+        let statement = try self.statement("SELECT id FROM requests ORDER BY number")
         defer { statement.reset() }
         var requests: [RequestID] = []
         while try statement.step() { requests.append(RequestID(try statement.digest(0))) }

@@ -139,6 +139,98 @@ import WALTestKit
         }
     }
 
+    /// The lead that was given to one was taken by another since, which is gone now: the few promises that are enough for a
+    /// handover do not say so.
+    @Test(.enabled(if: World.isRoot, "an immutable file needs root"), arguments: ["a", "b"])
+    func aHandoverThatAnotherPromotionHasComeAfter(name: String) throws {
+        try withTrio(replicas: ["b", "c", "d"]) { trio in
+            try freeze(trio["b"], true)
+            defer { try? freeze(trio["b"], false) }
+            let broken = try trio.world.run("walctl", "switchover", trio.address("a"), trio.address("b"))
+            #expect(broken.status == 2, "\(broken)")
+            try trio["a"].crash()
+            try freeze(trio["b"], false)
+            let promotion = try trio.world.start("walctl", ["promote", trio.address("c")])
+            // It has promised, and hears nothing of what follows.
+            try until("the promise") { promotion.errors.contains("b promises") }
+            trio["b"].child.signal(SIGSTOP)
+            #expect(try promotion.wait() == 0, "\(promotion.errors)")
+            _ = try trio.world.put(trio.folder("c"), "money", "200", "--durable", "1")
+            for gone in ["c", "d"] { try trio[gone].crash() }
+            trio["b"].child.signal(SIGCONT)
+            try trio["a"].restart()
+            for node in ["a", "b"] { try until("\(node) answers") { try trio[node].status() != nil } }
+            let refused = try trio.world.run("walctl", "promote", trio.address(name), "--timeout", "10s")
+            #expect([1, 2].contains(refused.status), "\(refused)")
+            for back in ["c", "d"] { try trio[back].restart() }
+            let leader = try poll("somebody who leads") {
+                for name in ["c", "d"] where try trio.world.run("walctl", "promote", trio.address(name)).status == 0 {
+                    return name
+                }
+                return nil
+            }
+            #expect(trio.read(leader, "money") == "200")
+        }
+    }
+
+    /// A primary knows by how many it has acknowledged; nobody has told it as a replica.
+    @Test(.enabled(if: World.isRoot, "an immutable file needs root"))
+    func aHandoverWhereTwoMustAcknowledge() throws {
+        try withTrio(["a": ["--sync", "2"]], replicas: ["b", "c", "d"]) { trio in
+            try until("two that count") {
+                try trio.world.run("walctl", "mark", trio.folder("a"), "--timeout", "5s").status == 0
+            }
+            try freeze(trio["b"], true)
+            defer { try? freeze(trio["b"], false) }
+            let broken = try trio.world.run("walctl", "switchover", trio.address("a"), trio.address("b"))
+            #expect(broken.status == 2, "\(broken)")
+            try freeze(trio["b"], false)
+            // Two of the three are enough for a promotion, so one must not be for leading on.
+            for name in ["c", "d"] { trio[name].child.signal(SIGSTOP) }
+            let refused = try trio.world.run("walctl", "promote", trio.address("a"), "--timeout", "5s")
+            #expect(refused.status == 2 && refused.errors.contains("of 3 replicas"), "\(refused)")
+            trio["c"].child.signal(SIGCONT)
+            // Nor is the one that is fenced promoted where another is named.
+            let outcome = try trio.world.run(
+                "walctl", "promote", trio.address("a"), "--candidates", trio.address("c"), "--timeout", "10s")
+            #expect(outcome.status == 0, "\(outcome)")
+            #expect(try trio.role("c") == "primary" && trio.role("a") == "fenced")
+            trio["d"].child.signal(SIGCONT)
+        }
+    }
+
+    /// What a replica had acknowledged is not on disk with what its primary knew of it.
+    @Test func nobodyIsForgottenAfterARestart() throws {
+        try withTrio { trio in
+            trio["c"].child.signal(SIGSTOP)
+            _ = try trio.world.put(trio.folder("a"), "money", "100", "--durable", "1")
+            for name in ["a", "b"] { try trio[name].crash() }
+            try trio["a"].restart()
+            try until("a answers") { try trio["a"].status() != nil }
+            let refused = try trio.world.run("walctl", "forget", trio.folder("a"), "b")
+            #expect(refused.status == 2 && refused.errors.contains("1 of c must have"), "\(refused)")
+            trio["c"].child.signal(SIGCONT)
+        }
+    }
+
+    /// The one that it was to follow is gone for good, before it had given up anything.
+    @Test func aRejoinThatHasNowhereToGo() throws {
+        try withTrio { trio in
+            try trio["a"].crash()
+            try trio.promote("b")
+            try trio["a"].restart()
+            try trio.waitForRole("fenced", of: "a")
+            for name in ["b", "c"] { try trio[name].crash() }
+            try trio.world.must("walctl", "rejoin", trio.folder("a"))
+            try until("the first attempt") { trio["a"].child.errors.contains("trying again") }
+            let refused = try trio.world.run("walctl", "promote", trio.address("a"))
+            #expect(refused.status == 2, "\(refused)")
+            let forced = try trio.promote("a", "--force")
+            #expect(forced.errors.contains("forced: a is fenced"), "\(forced)")
+            _ = try trio.world.put(trio.folder("a"), "file", "again")
+        }
+    }
+
     /// What a primary has that answers is not given up without a word.
     @Test func aPromotionBehindALivingPrimary() throws {
         try withWorld { world in

@@ -192,6 +192,44 @@ import WALTestKit
         }
     }
 
+    /// Entries that are none, or that no listing has: the connection ends, and the replica takes the tree of the next one.
+    @Test(arguments: [true, false]) func aSyncThatIsNone(adopts: Bool) throws {
+        try withWorld { world in
+            let listener = try Socket.listening(port: 0)
+            let folder = try world.folder("replica")
+            if adopts { try writeFile(folder + "/own", "own") }
+            let replica = try Node(
+                world, "walrecv", folder,
+                ["--from", "127.0.0.1:\(listener.port)", "--name", "replica"] + (adopts ? ["--adopt"] : []))
+            let history = [UInt8](1...16)
+            let position = RawFrame.little(UInt64(1)) + RawFrame.little(UInt64(5)) + [UInt8](repeating: 7, count: 16)
+            let begin =
+                position + [UInt8](repeating: 9, count: 16)
+                + [UInt64(50), 3, 10].flatMap { RawFrame.little($0) }
+            // Of no kind; a name that goes; an object that goes; the root that goes; a name of nothing in nothing.
+            for entry in [[0x7F, 2], [4, 1, 1, 0x61], [5, 2], [5, 1], [3, 0x63, 1, 0x61, 0x64]] as [[UInt8]] {
+                let descriptor = accept(listener.descriptor, nil, nil)
+                #expect(descriptor >= 0)
+                var bytes = hello(role: 1, name: "primary", history: history)
+                bytes += RawFrame.make(2, [adopts ? 2 : 3] + history + [UInt8](repeating: 0, count: 16), epoch: 1)
+                bytes += RawFrame.make(7, begin, epoch: 1)
+                let entries = RawFrame.little(UInt32(1)) + [0] + RawFrame.little(UInt32(entry.count)) + entry
+                bytes += RawFrame.make(8, entries, epoch: 1) + RawFrame.make(9, [], epoch: 1)
+                _ = Socket.sendAll(descriptor, bytes[...])
+                var buffer = [UInt8](repeating: 0, count: 4096)
+                while read(descriptor, &buffer, buffer.count) > 0 {}
+                close(descriptor)
+                #expect(replica.child.isRunning, "\(entry): \(replica.child.errors)")
+            }
+            shutdown(listener.descriptor, Int32(SHUT_RDWR))
+            close(listener.descriptor)
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            let primary = try world.primary(source, port: listener.port)
+            try world.expectEqual(primary, port: listener.port, [replica])
+        }
+    }
+
     // MARK: Helpers
 
     private func hello(role: UInt8, flags: UInt8 = 0, name: String, history: [UInt8]) -> [UInt8] {

@@ -30,12 +30,12 @@ import WALTestKit
         // A replica gets again what its log lacks; a primary is where it is from.
         let tail = side == .primary ? "segments are missing from it" : nil
         return [
-            Damage(name: "swapped", refusal: "segment") { folder, files in
+            Damage(name: "swapped", refusal: "is expected; nothing was changed") { folder, files in
                 try Self.rename(folder, files[0], "aside")
                 try Self.rename(folder, files[1], files[0])
                 try Self.rename(folder, "aside", files[1])
             },
-            Damage(name: "repeated", refusal: "segment") { folder, files in
+            Damage(name: "repeated", refusal: "is expected; nothing was changed") { folder, files in
                 try FileManager.default.removeItem(atPath: folder + "/" + files[1])
                 try FileManager.default.copyItem(atPath: folder + "/" + files[0], toPath: folder + "/" + files[1])
             },

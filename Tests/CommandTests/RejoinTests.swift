@@ -80,7 +80,8 @@ import WALTestKit
             let a = try replica("a", 1, addresses[0])
             try world.catchUp(p, [a])
             try a.crash()
-            _ = try world.put(p.folder, "tail", "of p")
+            let request = String(repeating: "0123456789abcdef", count: 2)
+            _ = try world.put(p.folder, "tail", "of p", "--request", request)
             let c = try replica("c", 2, addresses[0], addresses[1])
             try world.catchUp(p, [c])
             try p.crash()
@@ -93,6 +94,14 @@ import WALTestKit
             try world.catchUp(a, [c])
             #expect(try text(ofFile: c.folder + "/one") == "of a")
             #expect(!FileManager.default.fileExists(atPath: c.folder + "/tail"))
+            // No segment says what it had alone, so all of it is kept.
+            let kept = try FileManager.default.subpathsOfDirectory(atPath: c.folder + "/.wal/quarantine")
+            let tail = try #require(kept.first { $0.hasSuffix("/files/tail") })
+            #expect(try text(ofFile: "\(c.folder)/.wal/quarantine/\(tail)") == "of p")
+            // What was asked of that past was not done.
+            try world.must("walctl", "switchover", addresses[1], addresses[2])
+            _ = try world.put(c.folder, "tail", "again", "--request", request, "--timeout", "60s")
+            #expect(try text(ofFile: c.folder + "/tail") == "again")
             for node in [a, c] { try node.stop() }
         }
     }

@@ -35,6 +35,7 @@ extension Mutation {
     /// Where it is soon caught. From any other seed on it is caught as well, and it takes longer.
     var firstSeed: UInt64 {
         switch self {
+        case .groupLookedAtOnce: 6_900
         default: 1
         }
     }

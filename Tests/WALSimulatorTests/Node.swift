@@ -168,7 +168,8 @@ final class Node {
         var status = Status(
             place: place, role: file.role, epoch: file.epoch, promisedEpoch: file.promisedEpoch, position: .start,
             durable: 0, isWhole: false, isDiverged: false, members: file.members ?? [],
-            syncReplicas: file.syncReplicas ?? 0, leader: file.leader)
+            syncReplicas: max(file.syncReplicas ?? 0, file.role == .replica ? 0 : file.votersNeeded ?? 0),
+            leader: file.leader)
         if let primary {
             status.position = primary.writer.durableEnd
             status.durable = status.position.seq

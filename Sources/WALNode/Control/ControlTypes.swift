@@ -31,6 +31,8 @@ package struct ControlRequest: Codable, Sendable {
     /// `promise`, `promote`, `follow`, `fence`: the epoch; with the history that it is one of.
     package var epoch: UInt64?
     package var history: String?
+    /// `promise`: the epoch whose primary gives the lead away.
+    package var handover: UInt64?
     /// `follow`, `fence`, `rejoin`: `HOST:PORT` of the primary.
     package var address: String?
     /// `forget`, `fence`, `promote`: whatever may be lost by it.

@@ -33,8 +33,12 @@ package struct Promotion {
     package var isForced = false
     /// Asked as well, and not promoted.
     var others: [Address] = []
-    /// The primary gives the lead away at this position, which the target has.
-    var drained: String?
+    /// What the primary gives away: the lead of its epoch, at a position that the target has.
+    struct Handover {
+        var position: String
+        var epoch: UInt64
+    }
+    var drained: Handover?
     package var timeoutSeconds: Double = 60
     /// For a person who watches.
     package var say: @Sendable (String) -> Void = { _ in }
@@ -53,7 +57,11 @@ package struct Promotion {
         var name: String { seen.status.node }
     }
 
-    package func run() async throws -> Outcome {
+    package func run() async throws -> Outcome { try await run(takesOver: true) }
+
+    /// - Parameter takesOver: Whether the lead may be taken from one that gave it to the target and was fenced, with the few
+    ///   promises that are enough for that.
+    private func run(takesOver: Bool) async throws -> Outcome {
         let first = try await GroupClient.status(of: target, seconds: min(10, timeoutSeconds))
         if first.role == "primary" {
             guard candidates.isEmpty || candidates.contains(target) else {
@@ -67,7 +75,9 @@ package struct Promotion {
         guard let history = first.history else {
             throw NodeError(.failed, "\(first.node) belongs to no history yet; it has nothing to lead with")
         }
-        guard first.role != "fenced" else { return try await leadOn(first, history) }
+        guard first.role != "fenced" || !(candidates.isEmpty || candidates.contains(target)) else {
+            return try await leadOn(first, history)
+        }
         var addresses = [target] + candidates
         for address in others + first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
         var (seen, missing) = await GroupClient.explore(from: addresses, history: history)
@@ -82,8 +92,11 @@ package struct Promotion {
         let voters = Self.voters(seen, Set(members.map(\.name)))
         let leaders = seen.filter { $0.status.role == "primary" }
         // An earlier attempt has come to the fence and no further.
-        let giver = seen.first { Self.hasGiven($0.status, to: first, begun: newest ?? 0) }
-        let handover = drained ?? giver?.status.position.text
+        let giver = seen.first {
+            takesOver && (candidates.isEmpty || candidates == [target])
+                && Self.hasGiven($0.status, to: first, begun: newest ?? 0)
+        }
+        let handover = drained ?? giver.map { Handover(position: $0.status.position.text, epoch: $0.status.epoch) }
         let isPlanned = handover != nil
         if let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),
             leader.status.epoch > (first.group?.promisedEpoch ?? first.epoch)
@@ -104,10 +117,7 @@ package struct Promotion {
         let names = Set(members.map(\.name)).union(voters.map(\.status.node))
         let count = names.count
         // Who has not heard of a higher number yet knows a lower one, which is safe.
-        let quorum = Quorum(
-            replicas: count,
-            needed: Int(statuses.filter { $0.epoch == newest }.compactMap { $0.group?.syncReplicas }.min() ?? 0))
-        let needed = isPlanned ? quorum.plannedPromises : quorum.promises
+        let needed = Self.needed(names, statuses, isPlanned: isPlanned).promises
         var warnings: [String] = []
         let able = voters.filter { Self.isWhole($0.status) }
         if able.count < needed {
@@ -135,7 +145,7 @@ package struct Promotion {
             say("fencing \(leader.status.node) at \(leader.address)")
             do {
                 var fence = Self.request(.fence, epoch, history)
-                fence.position = handover
+                fence.position = handover?.position
                 if isPlanned {
                     fence.members = [NodeStatus.Group.Member(name: first.node, address: first.group?.address)]
                 }
@@ -149,22 +159,25 @@ package struct Promotion {
             let own = voters.first { $0.status.node == name }?.status.group?.address
             return NodeStatus.Group.Member(name: name, address: own ?? members.first { $0.name == name }?.address)
         }
-        let (promised, silent) = await promises(of: voters, epoch, history, known)
+        let (promised, silent) = await promises(of: voters, epoch, history, known, handover: handover?.epoch)
         missing += silent
-        let heard = promised.map(\.status)
         let whole = promised.filter(\.isWhole)
         // Until they promised, those who did may have heard that the group has become another; not since.
-        let late = Self.quorum(names, heard)
-        let must = max(needed, isPlanned ? late.plannedPromises : late.promises)
+        let late = Self.needed(names, promised.map(\.status), isPlanned: isPlanned)
+        let must = max(needed, late.promises)
         guard whole.count >= must || isForced else {
+            // Somebody may have led since. Then it is for all who may know.
+            if giver != nil { return try await run(takesOver: false) }
+            let why = silent.map { "; \($0.address): \($0.why)" }.joined()
             throw NodeError(
                 .notMet,
-                "\(whole.count) of \(late.replicas) replicas have promised epoch \(epoch) and \(must) must; run it again, or give "
-                    + "--force: what only the others have is then lost to the group")
+                "\(whole.count) of \(late.of) replicas have promised epoch \(epoch) and \(must) must\(why). Run it again, or "
+                    + "give --force: what only the others have is then lost to the group")
         }
         let fit = whole.filter { allowed.contains($0.seen.address) && $0.status.role == "replica" }
         guard let best = Self.furthest(fit, preferring: target) else {
-            throw NodeError(.failed, "no candidate has promised epoch \(epoch) and is whole; run it again")
+            let why = silent.map { "; \($0.address): \($0.why)" }.joined()
+            throw NodeError(.notMet, "no candidate has promised epoch \(epoch) and is whole\(why). Run it again")
         }
         if let ahead = Self.furthest(whole, preferring: best.seen.address), Self.isBefore(best, ahead), !isForced {
             throw NodeError(
@@ -184,7 +197,8 @@ package struct Promotion {
 
     /// Nobody who has promised `epoch` hears of a lower one from now on.
     private func promises(
-        of voters: [GroupClient.Seen], _ epoch: UInt64, _ history: String, _ known: [NodeStatus.Group.Member]
+        of voters: [GroupClient.Seen], _ epoch: UInt64, _ history: String, _ known: [NodeStatus.Group.Member],
+        handover: UInt64? = nil
     ) async -> (promised: [Voter], missing: [GroupClient.Missing]) {
         var promised: [Voter] = []
         var missing: [GroupClient.Missing] = []
@@ -192,6 +206,7 @@ package struct Promotion {
             do {
                 var promise = Self.request(.promise, epoch, history)
                 promise.members = known
+                promise.handover = handover
                 let answer = try await GroupClient.ask(voter.address, promise, seconds: timeoutSeconds)
                 guard let position = answer.position else { throw NodeError(.failed, "no position") }
                 promised.append(
@@ -224,7 +239,8 @@ package struct Promotion {
             first.group?.primary == nil
             ? "\(first.node) is fenced: a promotion to epoch \(first.knownEpoch) was begun"
             : "\(first.node) is fenced: epoch \(first.knownEpoch) was promoted elsewhere"
-        let (all, missing) = await GroupClient.explore(from: first.groupAddresses + candidates, history: history)
+        let (all, absent) = await GroupClient.explore(from: first.groupAddresses + candidates, history: history)
+        var missing = absent
         let seen = Self.unique(all.filter { $0.status.node != first.node })
         let heirs = seen.filter { $0.status.role == "primary" || $0.status.position.epoch > first.position.epoch }
         if let heir = heirs.max(by: Self.isBehind) {
@@ -238,48 +254,70 @@ package struct Promotion {
         let voters = Self.voters(seen, Set(members.map(\.name)))
         let names = Set(members.map(\.name)).union(voters.map(\.status.node)).subtracting([first.node])
         let quorum = Quorum(replicas: names.count, needed: Int(first.group?.syncReplicas ?? 0))
-        let successor = first.group?.successor
-        func needed(_ names: [String]) -> Int {
-            successor.map(names.contains) == true ? quorum.plannedPromises : quorum.promises
-        }
-        func require(_ names: [String], _ what: String) throws {
-            guard names.count < needed(names), !isForced else { return }
-            throw NodeError(
+        func refusal(_ count: Int, _ what: String, _ why: [GroupClient.Missing] = []) -> NodeError {
+            let why = why.map { "; \($0.address): \($0.why)" }.joined()
+            return NodeError(
                 .notMet,
-                "\(fenced). \(names.count) of \(quorum.replicas) replicas \(what) and \(needed(names)) must, to be sure "
-                    + "that nobody has led since: bring one back, or walctl rejoin \(target) to who leads, or give --force: "
-                    + "what was written elsewhere since is then lost to the group")
+                "\(fenced). \(count) of \(quorum.replicas) replicas \(what) and \(quorum.promises) must, to be sure that nobody "
+                    + "has led since\(why). Bring one back, or walctl rejoin \(target) to who leads, or give --force: what was "
+                    + "written elsewhere since is then lost to the group")
         }
-        try require(voters.filter { Self.isWhole($0.status) }.map(\.status.node), "can promise")
-        let epoch = 1 + max(first.knownEpoch, seen.map(\.status.knownEpoch).max() ?? 0)
+        let able = voters.filter { Self.isWhole($0.status) }
+        // The one that was given the lead promises first that it will not take it.
+        let successor = able.contains { $0.status.node == first.group?.successor } ? first.group?.successor : nil
+        guard able.count >= quorum.promises || successor != nil || isForced else {
+            throw refusal(able.count, "can promise")
+        }
+        let known = members.filter { $0.name != first.node }
+        var epoch = max(first.knownEpoch, seen.map(\.status.knownEpoch).max() ?? 0)
+        func ask(handover: UInt64?) async throws -> (whole: [String], silent: [GroupClient.Missing]) {
+            epoch += 1
+            let (promised, silent) = await promises(of: voters, epoch, history, known, handover: handover)
+            if let heir = promised.first(where: { $0.position.epoch > first.position.epoch }) {
+                throw NodeError(
+                    .failed,
+                    "\(fenced), and \(heir.name) at \(heir.seen.address) has more of the history; walctl promote that one"
+                )
+            }
+            return (promised.filter(\.isWhole).map(\.name), silent)
+        }
+        var isSafe = false
+        if let successor {
+            let whole = try await ask(handover: first.epoch).whole
+            isSafe = whole.contains(successor) && whole.count >= quorum.plannedPromises
+        }
+        if !isSafe {
+            let (whole, silent) = try await ask(handover: nil)
+            isSafe = whole.count >= quorum.promises
+            missing += silent
+            guard isSafe || isForced else { throw refusal(whole.count, "have promised epoch \(epoch)", silent) }
+        }
+        // Not before: a primary that hears of the epoch steps down for it.
         var claim = Self.request(.fence, epoch, history)
         claim.force = isForced
         _ = try await GroupClient.ask(target, claim, seconds: timeoutSeconds)
-        let known = members.filter { $0.name != first.node }
-        let (promised, silent) = await promises(of: voters, epoch, history, known)
-        if let heir = promised.first(where: { $0.position.epoch > first.position.epoch }) {
-            throw NodeError(
-                .failed,
-                "\(fenced), and \(heir.name) at \(heir.seen.address) has more of the history; walctl promote that one")
-        }
-        let whole = promised.filter(\.isWhole).map(\.name)
-        try require(whole, "have promised epoch \(epoch)")
         say("\(first.node) leads on")
         _ = try await GroupClient.ask(target, Self.request(.promote, epoch, history), seconds: timeoutSeconds)
         let promoted = try await waitUntilPrimary(target, epoch)
         var outcome = try await tell(promoted, at: target, others: seen)
-        outcome.missing += (missing + silent).map { "\($0.address): \($0.why)" }
-        if whole.count < needed(whole) {
-            outcome.warnings = ["\(fenced). What was written there since is lost to the group"]
-        }
+        outcome.missing += missing.map { "\($0.address): \($0.why)" }
+        if !isSafe { outcome.warnings = ["\(fenced). What was written there since is lost to the group"] }
         return outcome
     }
 
-    /// Of these replicas, and of all that the newest of `statuses` name.
-    private static func quorum(_ names: Set<String>, _ statuses: [NodeStatus]) -> Quorum {
+    /// How many must promise, and of how many: these replicas, and all that the newest of `statuses` name.
+    ///
+    /// Who has not heard of a higher number of acknowledgements yet knows a lower one. That is safe where many promises are
+    /// needed, and where few are it is the highest: they must meet the fewest that any promotion is content with.
+    private static func needed(
+        _ names: Set<String>, _ statuses: [NodeStatus], isPlanned: Bool
+    ) -> (promises: Int, of: Int) {
         let newest = statuses.filter { $0.epoch == statuses.map(\.epoch).max() }
         let all = names.union(newest.flatMap { $0.group?.members.map(\.name) ?? [] })
-        return Quorum(replicas: all.count, needed: Int(newest.compactMap { $0.group?.syncReplicas }.min() ?? 0))
+        let acknowledgements = newest.compactMap { $0.group?.syncReplicas }
+        let number = Int((isPlanned ? acknowledgements.max() : acknowledgements.min()) ?? 0)
+        let quorum = Quorum(replicas: all.count, needed: number)
+        return (isPlanned ? quorum.plannedPromises : quorum.promises, all.count)
     }
 
     /// A primary that answers has all that it has answered: what only it has would be set aside at its rejoin.

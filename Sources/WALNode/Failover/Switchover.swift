@@ -46,7 +46,7 @@ package struct Switchover {
         var outcome: Promotion.Outcome
         do {
             if old.role == "primary", new.role != "primary" {
-                promotion.drained = try await drain(old, new)
+                promotion.drained = Promotion.Handover(position: try await drain(old, new), epoch: old.epoch)
             }
             outcome = try await promotion.run()
         } catch {

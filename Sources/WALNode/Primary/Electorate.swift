@@ -108,13 +108,14 @@ extension PrimaryNode {
             throw NodeError(.failed, "replica '\(name)' is connected; stop it first")
         }
         let isMember = file.members?.contains { $0.name == name } ?? false
-        let acknowledged = replicas.entries[name].map { $0.durable ?? beganAt.seq }
-        guard acknowledged != nil || isMember else {
+        let entry = replicas.entries[name]
+        guard entry != nil || isMember else {
             throw NodeError(.failed, "\(file.node) knows no replica '\(name)'")
         }
         let others = members(file).keys.filter { $0 != name }.sorted()
         let quorum = Quorum(replicas: others.count, needed: Int(file.votersNeeded ?? 0))
-        let seq = acknowledged ?? beganAt.seq
+        // A slot may be seconds older than what was acknowledged when this node ended; the log is not.
+        let seq = max(entry?.durable ?? 0, beganAt.seq)
         guard isForced || replicas.count(of: others, durable: seq) >= quorum.acknowledgements else {
             throw NodeError(
                 .notMet,

@@ -119,7 +119,10 @@ final class ApplyWorker {
         while let work = node.nextWork() {
             do {
                 switch work {
-                case .session(let session): try sync(session)
+                case .session(let session):
+                    do { try sync(session) } catch  where isOfThePeer(error) {
+                        throw session.link.ended("\(error)")
+                    }
                 case .segments: try applyBatch()
                 case .check(let request): check(request)
                 case .retire(let done):
@@ -152,6 +155,15 @@ final class ApplyWorker {
             reportDrift()
         }
         try applier.finish()
+    }
+
+    /// What came in a sync is no tree, and nothing of this replica's is in doubt for that.
+    private func isOfThePeer(_ error: any Error) -> Bool {
+        switch error {
+        case CatalogError.mismatch, ApplyError.mismatch: true
+        case ApplyError.diverged: node.nodeFile.history == nil
+        default: false
+        }
     }
 
     /// Blocks that were gone may be there again, when a file came back to what it was.
@@ -324,10 +336,18 @@ final class ApplyWorker {
             node.update { $0.needsSync = true }
             throw error
         }
+        // A replica belongs to nobody before it has what that one says.
+        try require(begin, try catalog.state().treeDigest)
         try node.adoptHistory(of: session.sender)
         try applier.show(
             at: node.folder.root, position: begin.position, treeDigest: begin.treeDigest,
             lastObject: begin.lastObject)
+    }
+
+    private func require(_ begin: SyncBegin, _ digest: Digest) throws {
+        guard digest == begin.treeDigest else {
+            throw ApplyError.diverged(seq: begin.position.seq, expected: begin.treeDigest, actual: digest)
+        }
     }
 
     private func receiveListing(_ session: SyncSession, _ begin: SyncBegin) throws {
@@ -349,10 +369,7 @@ final class ApplyWorker {
                 node.consume(UInt64(wireBytes))
                 node.update { $0.syncFiles += UInt64(set.changes.count / 2) }
             }
-            guard transaction.state.treeDigest == begin.treeDigest else {
-                throw ApplyError.diverged(
-                    seq: begin.position.seq, expected: begin.treeDigest, actual: transaction.state.treeDigest)
-            }
+            try require(begin, transaction.state.treeDigest)
         }
         let changes = try next.read { wanted in
             let isForeign = try catalog.state().position.seq == 0

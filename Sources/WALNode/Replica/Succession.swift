@@ -15,14 +15,10 @@ extension ReplicaNode {
 
     /// Hears of no primary of a lower epoch from now on, and says what it has of them.
     ///
-    /// An epoch is promised once: two who want to promote at the same time must not both have it. With it goes what the others
-    /// know of the group, for any later promotion meets one of those who promise now.
-    func promise(epoch: UInt64, members: [NodeStatus.Group.Member]) async throws -> Promise {
+    /// See ``NodeFile/promise(_:members:handover:)``.
+    func promise(epoch: UInt64, members: [NodeFile.Member], handover: UInt64?) async throws -> Promise {
         let file = nodeFile
-        try host.identity.update { file in
-            try file.promise(
-                epoch, members: members.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") })
-        }
+        try host.identity.update { try $0.promise(epoch, members: members, handover: handover) }
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
         dropReplicas("a higher epoch was promised")
         // What came under the old epoch is logged, so that the position tells all of it.

@@ -2,6 +2,7 @@ import Logging
 import ServiceLifecycle
 import Synchronization
 import WALCapture
+import WALCatalog
 import WALFormat
 import WALSystem
 import WALWire
@@ -124,15 +125,24 @@ final class FencedNode: NodeRole {
         return response
     }
 
-    /// See ``NodeFile/promise(_:members:)``. Nothing is added to its log until it has rejoined, and then it is by a primary of
-    /// no lower epoch.
-    func promise(epoch: UInt64, members: [NodeStatus.Group.Member]) throws -> ReplicaNode.Promise {
-        try host.identity.update { file in
-            try file.promise(
-                epoch, members: members.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") })
-        }
+    /// See ``NodeFile/promise(_:members:handover:)``. Nothing of a primary is added to its log until it has rejoined, and
+    /// then it is one of no lower epoch.
+    func promise(epoch: UInt64, members: [NodeFile.Member], handover: UInt64?) throws -> ReplicaNode.Promise {
+        try host.identity.update { try $0.promise(epoch, members: members, handover: handover) }
         logger.notice("promised epoch \(epoch)")
         return ReplicaNode.Promise(position: try end(), isWhole: true)
+    }
+
+    /// A rejoin may be given up as long as it has changed nothing.
+    func requireUnchanged() throws {
+        let catalog = try Catalog(path: host.folder.catalogPath) { _ in }
+        defer { try? catalog.close() }
+        guard try !catalog.state().mustReconcile else {
+            throw NodeError(
+                .failed,
+                "\(host.identity.value.node) has begun to give up what it has alone, for \(host.identity.value.leader ?? ""); "
+                    + "it cannot lead on")
+        }
     }
 
     /// Of the log, which is as the primary has left it.

@@ -14,7 +14,8 @@ import WALWire
 /// 1. What was changed in a fenced primary's tree since it was fenced is captured into its own log, as ever.
 /// 2. The fork is found: the last position that is on both logs.
 /// 3. The segments after it, and every file and symlink that they or the capture touched, are copied to
-///    `quarantine/EPOCH-SEQ/`, named for the fork, with a list for a person.
+///    `quarantine/EPOCH-SEQ/`, named for the fork, with a list for a person. Where no log reaches back to it, that is the
+///    whole tree.
 /// 4. The catalog is marked as one that must reconcile, objects that were numbered after the fork get numbers of their
 ///    own, and the node becomes a replica. What is left is what any replica does that the log cannot bring forward.
 ///
@@ -45,17 +46,22 @@ struct Rejoin {
         let isForked = shared == nil || own.seq > fork.seq
         // Objects that were numbered after the fork have other numbers once that is marked, and the segments do not tell of
         // those: what is kept by then is all that ever will be.
-        if own.seq > fork.seq, try !(catalog.state().mustReconcile && isKept(fork)) {
-            let folder = try keep(after: fork, writer.view, catalog)
-            let what = "segments \(fork.seq + 1) to \(own.seq) are on no other node"
-            logger.warning("\(what); they and what they touched are kept in quarantine/\(folder)")
+        if isForked, try !(catalog.state().mustReconcile && isKept(fork)) {
+            let folder = try keep(after: fork, writer.view, catalog, all: shared == nil)
+            let what =
+                shared == nil
+                ? "nothing says what of this tree is on no other node; all of it is"
+                : "segments \(fork.seq + 1) to \(own.seq) are on no other node; they and what they touched are"
+            logger.warning("\(what) kept in quarantine/\(folder)")
         }
+        // Given up meanwhile, by one who wants this node to lead on.
+        guard host.identity.value.isRejoining == true else { throw CaptureError.stopped }
         let lastShared = shared == nil ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
         if try isForked || !writer.view.holds(catalog.state().position) {
             try catalog.write(durably: true) { transaction in
                 try transaction.forgetPending()
                 try transaction.makeLocal(above: lastShared)
-                try transaction.forgetRequests(after: fork.seq)
+                try transaction.forgetRequests(after: shared?.seq ?? 0)
                 // Nothing of this tree is a position of the history any more: it is neither served nor acknowledged.
                 if isForked { transaction.state.whole = .start }
                 transaction.state.mustReconcile = true
@@ -64,7 +70,10 @@ struct Rejoin {
         }
         // Whom it served as a primary it serves no more.
         try ReplicaRegistry.forget(in: host.folder.directory)
-        try host.identity.update { $0.rejoin(leader.description) }
+        try host.identity.update { file in
+            guard file.isRejoining == true else { throw CaptureError.stopped }
+            file.rejoin(leader.description)
+        }
         logger.notice("rejoining \(leader) as a replica; the fork is at \(fork.short)")
     }
 
@@ -138,8 +147,8 @@ struct Rejoin {
         var low = max(log.base.seq, status.log.firstSeq > 0 ? status.log.firstSeq - 1 : 0)
         var high = min(log.durableEnd.seq, status.log.lastSeq)
         guard low <= high, try isShared(low) else {
-            // All that the log has counts as this node's own: more is kept than must be, never less.
-            logger.warning("the logs have nothing in common any more; all of this node's log is kept")
+            // All that there is counts as this node's own: more is kept than must be, never less.
+            logger.warning("the logs have nothing in common any more; all of this node's log and tree is kept")
             return nil
         }
         while low < high {
@@ -174,7 +183,7 @@ struct Rejoin {
     }
 
     /// Returns the name of the folder.
-    private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog) throws -> String {
+    private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog, all: Bool) throws -> String {
         let name = Self.folderName(fork)
         let unfinished = Self.folderName(fork, ".unfinished")
         let quarantine = host.folder.quarantine
@@ -202,6 +211,7 @@ struct Rejoin {
         }
         try segments.syncData()
         try segments.close()
+        if all { try catalog.read { try $0.forEachObject { touched.insert($0.id) } } }
         let kept = try catalog.read { transaction in
             var keeper = QuarantineCopy(catalog: transaction, root: host.folder.root, into: folder)
             return try keeper.copy(touched.sorted())

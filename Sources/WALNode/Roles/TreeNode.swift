@@ -264,7 +264,11 @@ package final class TreeNode: Service {
             var isFenced = false
             try host.identity.update { isFenced = $0.fence(epoch, leader: leader, successor: successor) }
             guard isFenced else { return }
-            guard before.role == .primary else { return }
+            guard before.role == .primary else {
+                // The rejoin that is under way is given up.
+                if before.isRejoining == true, host.identity.value.isRejoining != true { endRole() }
+                return
+            }
             let why =
                 leader.map {
                     "another primary was promoted at epoch \(epoch); the primary is \($0); walctl rejoin "
@@ -388,12 +392,12 @@ extension TreeNode: ControlService {
         case .promise:
             // Not while another change is under way: one that is about to lead must not promise a later epoch.
             let (promise, status) = try await transitions.run { [self] in
-                let members = request.members ?? []
+                let members = (request.members ?? []).map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
                 let promise: ReplicaNode.Promise
                 if let fenced = role as? FencedNode {
-                    promise = try fenced.promise(epoch: epoch, members: members)
+                    promise = try fenced.promise(epoch: epoch, members: members, handover: request.handover)
                 } else if let replica {
-                    promise = try await replica.promise(epoch: epoch, members: members)
+                    promise = try await replica.promise(epoch: epoch, members: members, handover: request.handover)
                 } else {
                     let file = host.identity.value
                     throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
@@ -414,7 +418,7 @@ extension TreeNode: ControlService {
         case .fence:
             let file = host.identity.value
             // Whoever has not promoted yet claims the epoch: it is given away once, and not by one that knows who has it.
-            let isFree = file.isRejoining != true && (file.leader == nil || request.force == true)
+            let isFree = request.force == true || (file.isRejoining != true && file.leader == nil)
             let mayGive = file.role == .primary || (file.role == .fenced && isFree)
             guard request.address != nil || (mayGive && epoch > file.promisedEpoch) else {
                 throw NodeError(
@@ -436,6 +440,7 @@ extension TreeNode: ControlService {
             {
                 throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")
             }
+            if request.address == nil, file.isRejoining == true { try (role as? FencedNode)?.requireUnchanged() }
             let successor = request.members?.first.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
             try await fence(epoch: epoch, leader: request.address, successor: successor)
         case .rejoin: try await rejoin(leader: request.address)

@@ -10,14 +10,23 @@ extension NodeFile {
     /// others know of the group, for any later promotion meets one of those who promise now.
     ///
     /// A fenced primary promises, too, where the group counts it: what it acknowledged when it was a replica is in its log.
-    package mutating func promise(_ epoch: UInt64, members others: [Member]) throws {
+    ///
+    /// - Parameter handover: The epoch whose primary gives the lead away. Few promises are enough for that, and they say
+    ///   that no other promotion has had any: so it is refused where one was given to somebody else since.
+    package mutating func promise(_ epoch: UInt64, members others: [Member], handover: UInt64? = nil) throws {
         guard role != .primary else { throw NodeError(.failed, "\(node) is \(role.rawValue) and promises nothing") }
         guard epoch > promisedEpoch else {
             throw NodeError(
                 .notMet, "\(node) has promised epoch \(promisedEpoch) already, so not \(epoch); try again")
         }
+        if let handover, promisedEpoch != handover, handoverEpoch != handover {
+            throw NodeError(
+                .notMet, "\(node) has promised epoch \(promisedEpoch) to somebody else than the primary of \(handover)")
+        }
         promisedEpoch = epoch
-        forgetLeader()
+        handoverEpoch = handover
+        // Who is fenced follows nobody, and is not to forget whom it could rejoin.
+        if role == .replica { forgetLeader() }
         let known = Set((members ?? []).map(\.name))
         let more = others.filter { !known.contains($0.name) && $0.name.utf8.count <= Limits.maxNodeNameBytes }
         members = Array(((members ?? []) + more).prefix(Limits.maxGroupMembers))
@@ -27,6 +36,7 @@ extension NodeFile {
     package mutating func promise(atLeast epoch: UInt64) {
         guard epoch >= promisedEpoch else { return }
         promisedEpoch = epoch
+        handoverEpoch = nil
         self.epoch = epoch
     }
 
@@ -36,6 +46,7 @@ extension NodeFile {
             throw NodeError(.failed, "\(node) has promised epoch \(promisedEpoch) and follows nobody of \(epoch)")
         }
         promisedEpoch = epoch
+        handoverEpoch = nil
         upstream = address
         leader = address
     }
@@ -54,6 +65,8 @@ extension NodeFile {
         self.leader = leader ?? (promisedEpoch == epoch ? self.leader : nil)
         self.successor = leader == nil ? successor ?? self.successor : nil
         promisedEpoch = epoch
+        handoverEpoch = nil
+        if leader == nil { isRejoining = nil }
         return true
     }
 
@@ -63,15 +76,20 @@ extension NodeFile {
         leader = nil
     }
 
-    /// Promoted. All of the group count from the beginning, for those who have promised the epoch know of them.
+    /// Promoted. All of the group count from the beginning, for those who have promised the epoch know of them; of one that
+    /// leads on those that counted before.
     package mutating func lead(_ epoch: UInt64, at address: String?) {
+        let leadsOn = role == .fenced
         role = .primary
         isAppointed = true
         self.epoch = epoch
         promisedEpoch = epoch
         members?.removeAll { $0.name == node }
-        voters = members?.map(\.name)
-        votersNeeded = syncReplicas
+        if !leadsOn || voters == nil {
+            voters = members?.map(\.name)
+            votersNeeded = syncReplicas
+        }
+        handoverEpoch = nil
         forgetLeader()
         leader = address
         successor = nil

@@ -30,6 +30,8 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package var formerLeader: String?
     /// Of a fenced primary: whom it has given the lead to, until it hears who has it.
     package var successor: Member?
+    /// The epoch since whose beginning nothing was promised but to its primary, for handing over.
+    package var handoverEpoch: UInt64?
     /// `HOST:PORT` of the primary that a promotion told this replica to follow.
     package var upstream: String?
     /// The replicas of the group, as the primary last told them.
@@ -68,6 +70,7 @@ package struct NodeFile: Codable, Hashable, Sendable {
         case isAppointed = "appointed"
         case isRejoining = "rejoining"
         case pendingHook = "pending_hook"
+        case handoverEpoch = "handover_epoch"
     }
 
     package init(node: String, role: Role, history: HistoryID?, epoch: UInt64) {
@@ -139,7 +142,8 @@ extension NodeStatus.Group {
         formerPrimary = file.formerLeader
         successor = file.successor?.name
         promisedEpoch = file.promisedEpoch
-        syncReplicas = file.syncReplicas ?? 0
+        // What a primary was told is of its time as a replica; what it has acknowledged by is its own.
+        syncReplicas = max(file.syncReplicas ?? 0, file.role == .replica ? 0 : file.votersNeeded ?? 0)
         members = (file.members ?? []).map {
             NodeStatus.Group.Member(name: $0.name, address: $0.address.isEmpty ? nil : $0.address)
         }

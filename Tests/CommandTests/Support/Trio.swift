@@ -1,23 +1,25 @@
 import Foundation
 import Testing
 
-/// A primary and two replicas, each of which listens, so that any of them can lead. Their folders are `a`, `b` and `c`; `a`
-/// leads at first.
+/// A primary and two replicas, or more, each of which listens, so that any of them can lead. Their folders are `a`, `b`, `c`
+/// and so on; `a` leads at first.
 final class Trio {
     let world: World
     private(set) var nodes: [String: Node] = [:]
     private(set) var ports: [String: Int] = [:]
     private let more: [String: [String]]
+    private let replicas: [String]
 
     /// `more` are further arguments by name; `onDisk` has a file system of its own.
     init(
-        _ world: World, _ more: [String: [String]] = [:], onDisk: String? = nil,
+        _ world: World, _ more: [String: [String]] = [:], replicas: [String] = ["b", "c"], onDisk: String? = nil,
         before: (String) throws -> Void = { _ in }
     ) throws {
         self.world = world
         self.more = more
+        self.replicas = replicas
         var folders: [String: String] = [:]
-        for name in ["a", "b", "c"] {
+        for name in ["a"] + replicas {
             ports[name] = try freePort()
             folders[name] = name == onDisk ? try world.mountExt4(name, megabytes: 256) : try world.folder(name)
         }
@@ -25,15 +27,15 @@ final class Trio {
         nodes["a"] = try Node(
             world, "walship", folders["a"]!,
             ["--listen", "127.0.0.1:\(ports["a"]!)", "--name", "a"] + (more["a"] ?? []))
-        for name in ["b", "c"] {
+        for name in replicas {
             nodes[name] = try Node(
                 world, "walrecv", folders[name]!,
                 ["--from", address("a"), "--listen", address(name), "--name", name] + (more[name] ?? []))
         }
         try catchUp("a")
         // Each knows by now whom it belongs with.
-        for name in ["b", "c"] {
-            try until("members at \(name)") { try group(name)["members"].map { ($0 as? [Any])?.count == 2 } ?? false }
+        for name in replicas {
+            try until("members at \(name)") { try (group(name)["members"] as? [Any])?.count == replicas.count }
         }
     }
 
@@ -97,10 +99,11 @@ final class Trio {
 }
 
 func withTrio(
-    _ more: [String: [String]] = [:], onDisk: String? = nil, _ body: (Trio) throws -> Void
+    _ more: [String: [String]] = [:], replicas: [String] = ["b", "c"], onDisk: String? = nil,
+    _ body: (Trio) throws -> Void
 ) throws {
     try withWorld { world in
-        let trio = try Trio(world, more, onDisk: onDisk) { folder in
+        let trio = try Trio(world, more, replicas: replicas, onDisk: onDisk) { folder in
             for number in 1...20 {
                 try Data("content \(number)\n".utf8).write(to: URL(fileURLWithPath: "\(folder)/file\(number)"))
             }
