@@ -7,7 +7,7 @@ import WALTreeKit
 /// A pair that lives through a bad day: random work, kills of either side, lines that are cut, slow, dead and wrong. At the
 /// end, and every minute, the trees are equal. `Tests/soak` makes it as long as one likes; what grows without end is seen in
 /// its figures.
-@Suite(.longLimit) struct SoakTests {
+@Suite(.longLimit, .ownThread) struct SoakTests {
     /// Seconds of work between two comparisons.
     private static let interval = 60.0
 

@@ -139,6 +139,9 @@ static void power_off(void) {
 static enum action pass(const char *call, int descriptor, const char *name, int is_after) {
     if (!root || inside)
         return NOTHING;
+    /* There are too many of them to be in anybody's way who has not asked for them. */
+    if (!strcmp(call, "read") && (!only_call || !is_one_of(only_call, call)))
+        return NOTHING;
     int saved = errno;
     inside = 1;
     enum action result = NOTHING;
@@ -262,13 +265,13 @@ FORWARD(
     (int from, off64_t *start, int to, off64_t *target, size_t count, unsigned flags),
     (from, start, to, target, count, flags))
 
-/* Of writes a part may be done. */
-#define FORWARD_WRITE(call, parameters, arguments)                                                                     \
+/* Of reads and writes a part may be done. */
+#define FORWARD_PART(label, call, parameters, arguments)                                                               \
     ssize_t call parameters {                                                                                          \
         static ssize_t(*next) parameters;                                                                              \
         if (!next)                                                                                                     \
             next = (ssize_t(*) parameters)dlsym(RTLD_NEXT, #call);                                                     \
-        switch (pass("write", fd, NULL, 0)) {                                                                          \
+        switch (pass(label, fd, NULL, 0)) {                                                                            \
         case FAIL:                                                                                                     \
             errno = error;                                                                                             \
             return -1;                                                                                                 \
@@ -276,15 +279,19 @@ FORWARD(
         default: break;                                                                                                \
         }                                                                                                              \
         ssize_t result = next arguments;                                                                               \
-        pass("write", fd, NULL, 1);                                                                                    \
+        pass(label, fd, NULL, 1);                                                                                      \
         return result;                                                                                                 \
     }
 
-FORWARD_WRITE(write, (int fd, const void *bytes, size_t count), (fd, bytes, count))
-FORWARD_WRITE(pwrite, (int fd, const void *bytes, size_t count, off_t start), (fd, bytes, count, start))
-FORWARD_WRITE(pwrite64, (int fd, const void *bytes, size_t count, off64_t start), (fd, bytes, count, start))
-FORWARD_WRITE(writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
-FORWARD_WRITE(pwritev, (int fd, const struct iovec *parts, int count, off_t start), (fd, parts, count, start))
+FORWARD_PART("write", write, (int fd, const void *bytes, size_t count), (fd, bytes, count))
+FORWARD_PART("write", pwrite, (int fd, const void *bytes, size_t count, off_t start), (fd, bytes, count, start))
+FORWARD_PART("write", pwrite64, (int fd, const void *bytes, size_t count, off64_t start), (fd, bytes, count, start))
+FORWARD_PART("write", writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
+FORWARD_PART("write", pwritev, (int fd, const struct iovec *parts, int count, off_t start), (fd, parts, count, start))
+FORWARD_PART("read", read, (int fd, void *bytes, size_t count), (fd, bytes, count))
+FORWARD_PART("read", pread, (int fd, void *bytes, size_t count, off_t start), (fd, bytes, count, start))
+FORWARD_PART("read", pread64, (int fd, void *bytes, size_t count, off64_t start), (fd, bytes, count, start))
+FORWARD_PART("read", preadv, (int fd, const struct iovec *parts, int count, off_t start), (fd, parts, count, start))
 
 /* Only those that may create or empty something change anything. */
 #define FORWARD_OPEN(call, label, descriptor, parameters, before_mode, next_type)                                      \

@@ -38,16 +38,30 @@ import WALTestKit
     /// A call fails, or does half of its work: the process goes on, or ends with an error and goes on when it is started
     /// again.
     @Test(arguments: CrashScenario.all) func anErrorOfACall(scenario: CrashScenario) throws {
-        try explore(scenario) { victim, trace, random in
-            let (action, times) = [
-                (Faults.Action.io, 1), (.io, 3), (.interrupted, 3), (.tooManyFiles, 3), (.noSpace, 20), (.quota, 20),
+        try fail(
+            scenario,
+            [
+                (.io, 1), (.io, 3), (.interrupted, 3), (.tooManyFiles, 3), (.noMemory, 3), (.noSpace, 20), (.quota, 20),
                 (.short, 0),
-            ].randomElement(using: &random)!
+            ])
+    }
+
+    /// Likewise of what is read: files of the tree, the log, the catalog. In a fourth of the scenarios, but with `Tests/crash`.
+    @Test(arguments: CrashScenario.all) func anErrorOfARead(scenario: CrashScenario) throws {
+        guard Self.crashes > 1 || Self.random.withLock({ $0.once(in: 4) }) else { return }
+        try fail(scenario, [(.io, 1), (.io, 3), (.interrupted, 3), (.noMemory, 1), (.short, 0)], calls: ["read"])
+    }
+
+    private func fail(
+        _ scenario: CrashScenario, _ errors: [(Faults.Action, times: Int)], calls: [String] = []
+    ) throws {
+        try explore(scenario, calls: calls) { victim, trace, random in
+            let (action, times) = errors.randomElement(using: &random)!
             let (name, at) = Self.drawn(from: trace, &random) { $0.hasSuffix("before") }
             let context =
                 "\(scenario.name): \(times) \(action) of the \(victim.rawValue) from \(at) of \(trace.count), \(name)"
             return Story(context: context, onDisk: nil) { pair in
-                try pair.begin([victim: pair.fault(victim, action, at: at, times: times)])
+                try pair.begin([victim: pair.fault(victim, action, at: at, times: times, calls: calls)])
                 if try pair.settle(watching: victim, mayFail: true) == .crashed {
                     #expect(action != .short, "\(context)")
                     try pair.restart(victim, [])
@@ -125,13 +139,13 @@ import WALTestKit
     }
 
     private func explore(
-        _ scenario: CrashScenario, _ draw: (Victim, [String], inout SeededRandom) -> Story
+        _ scenario: CrashScenario, calls: [String] = [], _ draw: (Victim, [String], inout SeededRandom) -> Story
     ) throws {
         if let only = Self.only, only != scenario.name { return }
         var random = Self.random.withLock { SeededRandom(seed: $0.next()) }
         // What there is to be met.
         let traces = try withPair(scenario) { pair in
-            try pair.begin([.primary: pair.traced(.primary), .replica: pair.traced(.replica)])
+            try pair.begin([.primary: pair.traced(.primary, calls), .replica: pair.traced(.replica, calls)])
             try #require(try pair.settle(watching: nil) == .equal)
             return try Victim.allCases.map { ($0, try pair.trace(of: $0)) }
         }
@@ -256,12 +270,14 @@ final class CrashPair {
         return (acknowledged, there ?? -1)
     }
 
-    func fault(_ victim: Victim, _ action: Faults.Action, at: Int, times: Int = 1) -> [String] {
-        Faults(root: folders[victim]!, action: action, at: at, times: times).wrapper
+    func fault(
+        _ victim: Victim, _ action: Faults.Action, at: Int, times: Int = 1, calls: [String] = []
+    ) -> [String] {
+        Faults(root: folders[victim]!, action: action, at: at, times: times, calls: calls).wrapper
     }
 
-    func traced(_ victim: Victim) -> [String] {
-        Faults(root: folders[victim]!, trace: "\(world.path)/trace.\(victim.rawValue)").wrapper
+    func traced(_ victim: Victim, _ calls: [String] = []) -> [String] {
+        Faults(root: folders[victim]!, calls: calls, trace: "\(world.path)/trace.\(victim.rawValue)").wrapper
     }
 
     func trace(of victim: Victim) throws -> [String] {

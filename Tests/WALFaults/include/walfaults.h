@@ -10,14 +10,15 @@
  *   WALFAULTS_LIE    fsync, fdatasync and syncfs do nothing and say that they did
  *   WALFAULTS_TRACE  a file to which the name of each failpoint is appended as it is passed
  *   WALFAULTS_AT     the number of the failpoint at which something happens
- *   WALFAULTS_CALL   only failpoints before this call count for that, as "fsync", or before one of these, as "fsync,rename"
+ *   WALFAULTS_CALL   only failpoints before this call count for that, as "fsync", or before one of these, as "fsync,rename";
+ *                    "read" is one only where it is named here
  *   WALFAULTS_PLACE  only failpoints of this PLACE count
  *   WALFAULTS_TIMES  at so many failpoints in a row, 1 without it, 0 for all that follow
  *   WALFAULTS_DO     what happens:
  *     kill           the process ends, as by SIGKILL: all that it has written is there
  *     power          the file system stops as when the power fails, FS_IOC_SHUTDOWN, and the process ends: only what was
  *                    synced is there after the next mount
- *     short          a write writes half of its bytes
+ *     short          a write writes half of its bytes, a read reads half of them
  *     EIO, ENOSPC... the call fails so, and does nothing; only before a call */
 #ifndef WALFAULTS_H
 #define WALFAULTS_H
