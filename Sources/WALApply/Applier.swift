@@ -285,7 +285,10 @@ package final class Applier {
         let identity = try catalog.identity(of: object)
         switch role {
         case .link: return false
-        case .unfinished: return identity != nil || object > catalog.state.lastObject
+        case .unfinished:
+            guard let identity else { return object > catalog.state.lastObject }
+            // One more name of what is shown by now is nothing to go on with: it would be written to where it is shown.
+            return try staging.status(of: name).identity != identity || catalog.isPending(object)
         case .staged, .waiting:
             guard let identity, try staging.status(of: name).identity == identity,
                 try catalog.isPending(object) || !catalog.hasName(object)
