@@ -196,11 +196,13 @@ import WALTestKit
     @Test(arguments: [true, false]) func aSyncThatIsNone(adopts: Bool) throws {
         try withWorld { world in
             let listener = try Socket.listening(port: 0)
+            let port = try freePort()
             let folder = try world.folder("replica")
             if adopts { try writeFile(folder + "/own", "own") }
             let replica = try Node(
                 world, "walrecv", folder,
-                ["--from", "127.0.0.1:\(listener.port)", "--name", "replica"] + (adopts ? ["--adopt"] : []))
+                ["--from", "127.0.0.1:\(listener.port)", "--from", "127.0.0.1:\(port)", "--name", "replica"]
+                    + (adopts ? ["--adopt"] : []))
             let history = [UInt8](1...16)
             let position = RawFrame.little(UInt64(1)) + RawFrame.little(UInt64(5)) + [UInt8](repeating: 7, count: 16)
             let begin =
@@ -225,8 +227,8 @@ import WALTestKit
             close(listener.descriptor)
             let source = try world.folder("source")
             try writeFile(source + "/file", "content")
-            let primary = try world.primary(source, port: listener.port)
-            try world.expectEqual(primary, port: listener.port, [replica])
+            let primary = try world.primary(source, port: port)
+            try world.expectEqual(primary, port: port, [replica])
         }
     }
 

@@ -71,7 +71,7 @@ import WALTestKit
             try world.catchUp(primary, [replica])
             try workload.run(20)
             try world.expectEqual(primary, port: port, [replica], random.reproduce)
-            #expect(proxy.down > 50_000)
+            #expect(proxy.down > 10_000)
         }
     }
 
