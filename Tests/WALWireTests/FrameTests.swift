@@ -11,9 +11,9 @@ import WALWire
 
     /// With the checksum that goes with the change.
     private func header(_ change: (inout [UInt8]) -> Void) throws -> FrameHeader {
-        var fields = Array(bytes[..<20])
-        change(&fields)
-        return try FrameHeader(fields + checksum(fields))
+        var bytes = bytes
+        change(&bytes)
+        return try FrameHeader(FrameHeader.sealed(bytes))
     }
 
     /// The last four bytes of XXH3_128bits, as an u32.

@@ -115,8 +115,6 @@ package struct Promotion {
         }
         // Everybody counts who may have acknowledged something: who is not there has a name, if not an address.
         let names = Set(members.map(\.name)).union(voters.map(\.status.node))
-        let count = names.count
-        // Who has not heard of a higher number yet knows a lower one, which is safe.
         let needed = Self.needed(names, statuses, isPlanned: isPlanned).promises
         var warnings: [String] = []
         let able = voters.filter { Self.isWhole($0.status) }
@@ -130,7 +128,7 @@ package struct Promotion {
                 return "\(name)\(why)"
             }
             let text =
-                "\(able.count) of \(count) replicas can promise and \(needed) must, for what was acknowledged to be safe"
+                "\(able.count) of \(names.count) replicas can promise and \(needed) must, for what was acknowledged to be safe"
                 + (lacking.isEmpty ? "" : "; missing: \(lacking.joined(separator: "; "))")
             guard isForced else {
                 throw NodeError(
@@ -138,8 +136,9 @@ package struct Promotion {
             }
             warnings.append(text)
         }
-        try check(able, allowed, begun: newest ?? 0, fenced: seen.filter { $0.status.role == "fenced" }, &warnings)
-        if !isPlanned { try check(able, allowed, behind: leaders, &warnings) }
+        try check(
+            able, allowed, begun: newest ?? 0, fenced: seen.filter { $0.status.role == "fenced" },
+            leaders: isPlanned ? [] : leaders, &warnings)
         let epoch = 1 + (seen.map(\.status.knownEpoch).max() ?? first.epoch)
         for leader in leaders + (giver.map { [$0] } ?? []) {
             say("fencing \(leader.status.node) at \(leader.address)")
@@ -168,16 +167,15 @@ package struct Promotion {
         guard whole.count >= must || isForced else {
             // Somebody may have led since. Then it is for all who may know.
             if giver != nil { return try await run(takesOver: false) }
-            let why = silent.map { "; \($0.address): \($0.why)" }.joined()
             throw NodeError(
                 .notMet,
-                "\(whole.count) of \(late.of) replicas have promised epoch \(epoch) and \(must) must\(why). Run it again, or "
+                "\(whole.count) of \(late.of) replicas have promised epoch \(epoch) and \(must) must\(Self.reasons(silent)). Run it again, or "
                     + "give --force: what only the others have is then lost to the group")
         }
         let fit = whole.filter { allowed.contains($0.seen.address) && $0.status.role == "replica" }
         guard let best = Self.furthest(fit, preferring: target) else {
-            let why = silent.map { "; \($0.address): \($0.why)" }.joined()
-            throw NodeError(.notMet, "no candidate has promised epoch \(epoch) and is whole\(why). Run it again")
+            throw NodeError(
+                .notMet, "no candidate has promised epoch \(epoch) and is whole\(Self.reasons(silent)). Run it again")
         }
         if let ahead = Self.furthest(whole, preferring: best.seen.address), Self.isBefore(best, ahead), !isForced {
             throw NodeError(
@@ -221,6 +219,11 @@ package struct Promotion {
         return (promised, missing)
     }
 
+    /// Why each of them has not promised, for the end of a sentence.
+    private static func reasons(_ missing: [GroupClient.Missing]) -> String {
+        missing.map { "; \($0.address): \($0.why)" }.joined()
+    }
+
     /// A primary that was drained for `new`, and fenced so that this one should lead: what it has is all that there is, and
     /// nobody else was given the lead.
     private static func hasGiven(_ old: NodeStatus, to new: NodeStatus, begun: UInt64) -> Bool {
@@ -255,11 +258,10 @@ package struct Promotion {
         let names = Set(members.map(\.name)).union(voters.map(\.status.node)).subtracting([first.node])
         let quorum = Quorum(replicas: names.count, needed: Int(first.group?.syncReplicas ?? 0))
         func refusal(_ count: Int, _ what: String, _ why: [GroupClient.Missing] = []) -> NodeError {
-            let why = why.map { "; \($0.address): \($0.why)" }.joined()
-            return NodeError(
+            NodeError(
                 .notMet,
                 "\(fenced). \(count) of \(quorum.replicas) replicas \(what) and \(quorum.promises) must, to be sure that nobody "
-                    + "has led since\(why). Bring one back, or walctl rejoin \(target) to who leads, or give --force: what was "
+                    + "has led since\(Self.reasons(why)). Bring one back, or walctl rejoin \(target) to who leads, or give --force: what was "
                     + "written elsewhere since is then lost to the group")
         }
         let able = voters.filter { Self.isWhole($0.status) }
@@ -320,31 +322,10 @@ package struct Promotion {
         return (isPlanned ? quorum.plannedPromises : quorum.promises, all.count)
     }
 
-    /// A primary that answers has all that it has answered: what only it has would be set aside at its rejoin.
-    private func check(
-        _ able: [GroupClient.Seen], _ allowed: [Address], behind leaders: [GroupClient.Seen],
-        _ warnings: inout [String]
-    ) throws {
-        guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),
-            let best = able.filter({ allowed.contains($0.address) }).max(by: Self.isBehind),
-            leader.status.position.seq > best.status.durableSeq ?? 0
-        else { return }
-        let lost = leader.status.position.seq - (best.status.durableSeq ?? 0)
-        let text =
-            "\(leader.status.node) at \(leader.address) leads and is \(lost) segments ahead of \(best.status.node)"
-        guard isForced else {
-            throw NodeError(
-                .notMet,
-                "\(text). walctl switchover \(leader.address) \(best.address) loses nothing; --force leaves them behind"
-            )
-        }
-        warnings.append(text)
-    }
-
     /// What is known before anything has changed must not stand against it.
     private func check(
         _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, fenced: [GroupClient.Seen],
-        _ warnings: inout [String]
+        leaders: [GroupClient.Seen], _ warnings: inout [String]
     ) throws {
         guard
             let best = able.filter({ allowed.contains($0.address) && $0.status.role == "replica" })
@@ -367,13 +348,30 @@ package struct Promotion {
             }
             warnings.append(text)
         }
-        guard let ahead = able.max(by: Self.isBehind), Self.isBehind(best, ahead) else { return }
-        let (most, own) = (Self.end(ahead.status), Self.end(best.status))
+        let own = Self.end(best.status)
+        if let ahead = able.max(by: Self.isBehind), Self.isBehind(best, ahead) {
+            let most = Self.end(ahead.status)
+            let text =
+                "\(ahead.status.node) at \(ahead.address) is \(most - min(own, most)) segments ahead of "
+                + "\(best.status.node): it has \(most), this one \(own)"
+            guard isForced else {
+                throw NodeError(.notMet, "\(text). Promote that one, or give --force to lose them")
+            }
+            warnings.append(text)
+        }
+        // What only a primary has that answers would be set aside at its rejoin.
+        guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }), leader.status.position.seq > own
+        else {
+            return
+        }
         let text =
-            "\(ahead.status.node) at \(ahead.address) is \(most - min(own, most)) segments ahead of "
-            + "\(best.status.node): it has \(most), this one \(own)"
+            "\(leader.status.node) at \(leader.address) leads and is \(leader.status.position.seq - own) segments ahead of "
+            + "\(best.status.node)"
         guard isForced else {
-            throw NodeError(.notMet, "\(text). Promote that one, or give --force to lose them")
+            throw NodeError(
+                .notMet,
+                "\(text). walctl switchover \(leader.address) \(best.address) loses nothing; --force leaves them behind"
+            )
         }
         warnings.append(text)
     }

@@ -27,20 +27,13 @@ extension PrimaryNode {
         switch request.verb {
         case .status: response.status = try status()
         case .position: response.position = PositionStatus(logView.durableEnd)
-        case .mark:
-            let deadline = Deadline(seconds: request.waitSeconds)
-            let position = try await mark(withinSeconds: request.waitSeconds) { [self] done in mailbox.mark(done) }
-            try await waitDurable(position, count: syncReplicas, deadline)
-            response.position = PositionStatus(position)
+        case .mark: response.position = try await durableMark(request) { [self] done in mailbox.mark(done) }
         case .resume:
             let accepts = request.acceptDeletions ?? false
             if accepts { logger.notice("resumed: what is gone from the tree is meant to be") }
-            let deadline = Deadline(seconds: request.waitSeconds)
-            let position = try await mark(withinSeconds: request.waitSeconds) { [self] done in
+            response.position = try await durableMark(request) { [self] done in
                 mailbox.resume(acceptsDeletions: accepts, done)
             }
-            try await waitDurable(position, count: syncReplicas, deadline)
-            response.position = PositionStatus(position)
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
@@ -67,6 +60,16 @@ extension PrimaryNode {
         case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
         }
         return response
+    }
+
+    /// A mark, and until so many replicas have it as must.
+    private func durableMark(
+        _ request: ControlRequest, post: @escaping @Sendable (@escaping CaptureMailbox.Answer) -> Void
+    ) async throws -> PositionStatus {
+        let deadline = Deadline(seconds: request.waitSeconds)
+        let position = try await mark(withinSeconds: request.waitSeconds, post: post)
+        try await waitDurable(position, count: syncReplicas, deadline)
+        return PositionStatus(position)
     }
 
     /// A mark that is late is made all the same; only nobody waits for it any more.

@@ -174,20 +174,12 @@ struct Rejoin {
         }
     }
 
-    private func remove(_ name: Name) throws(SystemError) {
-        do throws(SystemError) {
-            try host.folder.quarantine.removeTree(name)
-        } catch {
-            if !error.isNotFound { throw error }
-        }
-    }
-
     /// Returns the name of the folder.
     private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog, all: Bool) throws -> String {
         let name = Self.folderName(fork)
         let unfinished = Self.folderName(fork, ".unfinished")
         let quarantine = host.folder.quarantine
-        try remove(unfinished)
+        try quarantine.removeTree(unfinished)
         try quarantine.makeDirectory(unfinished, permissions: 0o700)
         let folder = try quarantine.openDirectory(unfinished)
         var touched: Set<ObjectID> = []
@@ -222,7 +214,7 @@ struct Rejoin {
         try file.close()
         try folder.syncFilesystem()
         // An earlier attempt has kept the same, or less: nothing was marked since.
-        try remove(name)
+        try quarantine.removeTree(name)
         try quarantine.rename(unfinished, to: quarantine, name)
         try quarantine.sync()
         return "\(name)"

@@ -63,6 +63,8 @@ final class ReplicaRegistry: Sendable {
         var isDirty = false
         /// Whose durable segments are waited for; nil for everybody's.
         var voters: Set<String>?
+        /// Also those of an earlier primary that have not come yet.
+        var names: Set<String> { Set(entries.keys).union(voters ?? []) }
     }
 
     private struct Slot: Codable {
@@ -247,8 +249,7 @@ final class ReplicaRegistry: Sendable {
     /// Names of those that have not made `seq` durable.
     func lacking(_ seq: UInt64) -> String {
         let names = state.withLock { state in
-            Set(state.entries.keys).union(state.voters ?? []).filter { (state.entries[$0]?.durable ?? 0) < seq }
-                .sorted()
+            state.names.filter { (state.entries[$0]?.durable ?? 0) < seq }.sorted()
         }
         return names.isEmpty ? "no other replica is known" : names.joined(separator: ", ")
     }
@@ -259,9 +260,7 @@ final class ReplicaRegistry: Sendable {
             let connected = state.entries.filter {
                 $0.value.state == "streaming" && state.voters?.contains($0.key) ?? true
             }
-            // Of an earlier primary's some have not come yet.
-            let known = Set(state.entries.keys).union(state.voters ?? [])
-            return (connected.count, known.filter { connected[$0] == nil }.sorted())
+            return (connected.count, state.names.filter { connected[$0] == nil }.sorted())
         }
         guard connected < count else { return nil }
         let names = missing.isEmpty ? "" : "; missing: \(missing.joined(separator: ", "))"
