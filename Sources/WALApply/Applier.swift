@@ -246,18 +246,21 @@ package final class Applier {
 
     private func publish(_ journal: Journal, drifted: Set<ObjectID> = []) throws {
         var drifted = drifted
+        var unpatched: Set<ObjectID> = []
         try catalog.read { transaction in
             var publisher = Publisher(
                 journal: journal, catalog: transaction, root: root, staging: staging, quarantine: quarantine,
                 metadata: metadata, written: written, fault: fault)
             try publisher.publish()
             drifted.formUnion(publisher.drifted)
+            unpatched = publisher.unpatched
         }
-        guard !drifted.isEmpty, !isPrimary else { return }
+        guard !(drifted.isEmpty && unpatched.isEmpty), !isPrimary else { return }
         try fault?()
         try catalog.write(durably: true) { transaction in
             let disk = DiskTree(root: root, staging: staging, catalog: transaction)
-            var restorer = Restorer(catalog: transaction, disk: disk, quarantine: quarantine, metadata: metadata)
+            var restorer = Restorer(
+                catalog: transaction, disk: disk, quarantine: quarantine, metadata: metadata, unpatched: unpatched)
             try restorer.restore(drifted)
             toFetch.formUnion(restorer.lost)
             transaction.state.isComplete =

@@ -126,10 +126,15 @@ package struct Patch {
     }
 
     private static let pageBytes = 4096
-    /// Version 1 had nothing aside.
-    private static let version: UInt8 = 2
+    private static let version: UInt8 = 3
 
-    package func encoded(_ body: [UInt8]) -> [UInt8] {
+    /// A digest of all the rest comes last: what is damaged until it is applied would not be found before the next deep
+    /// verification.
+    package func encoded(_ body: [UInt8]) -> [UInt8] { Self.sealed(fields(body)) }
+
+    package static func sealed(_ fields: [UInt8]) -> [UInt8] { fields + Digest(of: fields).bytes }
+
+    private func fields(_ body: [UInt8]) -> [UInt8] {
         var writer = ByteWriter()
         writer.integer(Self.version)
         writer.varint(size)
@@ -149,14 +154,22 @@ package struct Patch {
     }
 
     /// ``encoded(_:)``, its parts as ranges of `bytes`.
-    package init(decoding bytes: [UInt8]) throws {
+    package init(decoding bytes: [UInt8]) throws(FormatError) {
         parts = []
         size = 0
-        try bytes.withBytes { raw throws in
+        try bytes.withBytes { all throws(FormatError) in
+            let count = all.count - Digest.byteCount
+            guard count > 0 else {
+                throw .truncated(what: "patch", needed: UInt64(Digest.byteCount + 1), available: UInt64(all.count))
+            }
+            let raw = UnsafeRawBufferPointer(rebasing: all[..<count])
+            guard Digest(bytes: UnsafeRawBufferPointer(rebasing: all[count...])) == Digest(of: raw) else {
+                throw .checksum(what: "patch")
+            }
             var reader = ByteReader(raw, what: "patch")
             let version = try reader.integer(UInt8.self)
-            guard 1...Self.version ~= version else {
-                throw FormatError.version(what: "patch", found: UInt32(version), supported: UInt32(Self.version))
+            guard version == Self.version else {
+                throw .version(what: "patch", found: UInt32(version), supported: UInt32(Self.version))
             }
             size = try reader.varint()
             for _ in 0..<(try reader.count("parts of a patch", limit: raw.count)) {
@@ -166,17 +179,15 @@ package struct Patch {
                 _ = try reader.take(count)
                 parts.append(Part(offset: offset, range: start..<start + count))
             }
-            if version > 1 {
-                let name = try reader.counted("bytes of a name", limit: Limits.maxNameBytes)
-                var ranges: [Range<UInt64>] = []
-                for _ in 0..<(try reader.count("ranges of a patch", limit: raw.count)) {
-                    let start = try reader.varint()
-                    let (end, overflow) = start.addingReportingOverflow(try reader.varint())
-                    guard !overflow else { throw FormatError.value(what: "range of a patch", start) }
-                    ranges.append(start..<end)
-                }
-                if !name.isEmpty { aside = Aside(name: try Name(name), ranges: ranges) }
+            let name = try reader.counted("bytes of a name", limit: Limits.maxNameBytes)
+            var ranges: [Range<UInt64>] = []
+            for _ in 0..<(try reader.count("ranges of a patch", limit: raw.count)) {
+                let start = try reader.varint()
+                let (end, overflow) = start.addingReportingOverflow(try reader.varint())
+                guard !overflow else { throw .value(what: "range of a patch", start) }
+                ranges.append(start..<end)
             }
+            if !name.isEmpty { aside = Aside(name: try Name(name), ranges: ranges) }
             try reader.expectEnd()
         }
     }

@@ -21,6 +21,8 @@ struct Publisher {
     private var opened: Set<ObjectID> = []
     /// Objects that are nowhere on disk, because somebody removed or edited them: to be healed.
     private(set) var drifted: Set<ObjectID> = []
+    /// Files whose patch was damaged on the disk: they are where they should be, and as they were before it.
+    private(set) var unpatched: Set<ObjectID> = []
 
     init(
         journal: Journal, catalog: CatalogTransaction, root: Directory, staging: Directory, quarantine: Quarantine,
@@ -276,9 +278,13 @@ struct Publisher {
             return
         }
         let bytes = try readWholeFile(in: disk.staging, patch, limit: Int(Limits.maxSegmentRawBytes) * 2)
+        guard let decoded = try? Patch(decoding: bytes) else {
+            unpatched.insert(object)
+            return
+        }
         try fault?()
         let file = try place.directory.openOwnFileForWriting(place.name)
-        try Patch(decoding: bytes).apply(bytes, in: disk.staging, to: file, written)
+        try decoded.apply(bytes, in: disk.staging, to: file, written)
         try file.close()
         try setMetadata(object)
     }

@@ -3,26 +3,33 @@ import WALFormat
 import WALSystem
 
 /// Makes again what somebody took away from a replica or wrote to: at once where the catalog holds all of it
-/// (directories, symlinks, special and empty files), else as a file that lacks its blocks, to be fetched.
+/// (directories, symlinks, special and empty files), else as a file that lacks its blocks, to be fetched. So it makes those
+/// files whose patch was damaged.
 struct Restorer {
     private let catalog: CatalogTransaction
     private let disk: DiskTree
     private let quarantine: Quarantine
     private let metadata: MetadataWriter
+    /// Their content is not what the catalog says, whatever their times tell.
+    private let unpatched: Set<ObjectID>
     /// Files that have to be fetched.
     private(set) var lost: Set<ObjectID> = []
     private var restamped: Set<ObjectID> = []
     private var seen: Set<ObjectID> = []
 
-    init(catalog: CatalogTransaction, disk: DiskTree, quarantine: Quarantine, metadata: MetadataWriter) {
+    init(
+        catalog: CatalogTransaction, disk: DiskTree, quarantine: Quarantine, metadata: MetadataWriter,
+        unpatched: Set<ObjectID>
+    ) {
         self.catalog = catalog
         self.disk = disk
         self.quarantine = quarantine
         self.metadata = metadata
+        self.unpatched = unpatched
     }
 
     mutating func restore(_ objects: Set<ObjectID>) throws {
-        var waiting = objects.sorted()
+        var waiting = objects.union(unpatched).sorted()
         while let object = waiting.popLast() {
             // What stands above comes first.
             if let place = try catalog.places(of: object).first, place.parent != .root, !seen.contains(place.parent),
@@ -72,7 +79,7 @@ struct Restorer {
 
     private mutating func file(_ row: ObjectRow) throws {
         if try catalog.isPending(row.id) { return }
-        if let found = try disk.locate(row.id, identity: row.identity),
+        if !unpatched.contains(row.id), let found = try disk.locate(row.id, identity: row.identity),
             try found.directory === disk.staging || !Occupant(row).isEdited(found.directory.status(of: found.name))
         {
             try putThere(row, found)

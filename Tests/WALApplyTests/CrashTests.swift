@@ -155,18 +155,58 @@ import WALTreeKit
         try Files.patch(primary.path + "/large", at: 1_000_000, random.bytes(5_000))
         try Files.patch(primary.path + "/large", at: 6 << 20, random.bytes(100))
         try primary.mark()
-        // Between the commit and the patch.
-        var staged: [String] = []
-        for step in 1...10 where staged.isEmpty {
-            _ = try crash(replica, before: step) { try replica.follow(primary, blocks: PrimaryBlocks(primary)) }
-            staged = try Files.list(replica.stagingPath)
-        }
-        let bytes = try Files.read(replica.stagingPath + "/" + #require(staged.first)).count
+        let bytes = try Files.read(stagedPatch(replica, of: primary)).count
         #expect(bytes > 5_100 && bytes < 20_000, "\(random.reproduce)")
         try replica.restart()
         try replica.applier.recover()
         try replica.follow(primary, blocks: PrimaryBlocks(primary))
         #expect(try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path)) == [])
+    }
+
+    /// Ends the replica between the commit and the patch, and returns the path of that.
+    private func stagedPatch(_ replica: ReplicaTree, of primary: PrimaryTree) throws -> String {
+        for step in 1...10 {
+            _ = try crash(replica, before: step) { try replica.follow(primary, blocks: PrimaryBlocks(primary)) }
+            if let name = try Files.list(replica.stagingPath).first { return replica.stagingPath + "/" + name }
+        }
+        throw NoPatch()
+    }
+
+    private struct NoPatch: Error {}
+
+    enum Damage: CaseIterable {
+        case oneBit, shorter, empty, zeros
+    }
+
+    /// The log has the content of a damaged patch, but the catalog is past that: the file is fetched.
+    @Test(arguments: Damage.allCases) func aDamagedPatchIsNotApplied(damage: Damage) throws {
+        var random = SeededRandom()
+        random.announce()
+        let primary = try PrimaryTree()
+        try primary.start()
+        let original = random.bytes(6 << 20)
+        try Files.write(primary.path + "/large", original)
+        try primary.mark()
+        let replica = try ReplicaTree(of: primary)
+        try replica.follow(primary, blocks: PrimaryBlocks(primary))
+        try Files.patch(primary.path + "/large", at: 1_000_000, random.bytes(5_000))
+        try primary.mark()
+        let patch = try stagedPatch(replica, of: primary)
+        var bytes = try Files.read(patch)
+        switch damage {
+        case .oneBit: bytes[random.int(in: 0..<bytes.count)] ^= 1 << UInt8(random.int(in: 0...7))
+        case .shorter: bytes.removeLast(random.int(in: 1..<bytes.count))
+        case .empty: bytes = []
+        case .zeros: bytes = [UInt8](repeating: 0, count: bytes.count)
+        }
+        try Files.write(patch, bytes)
+        try replica.restart()
+        try replica.applier.recover()
+        #expect(try replica.catalog.read { try $0.pendingObjects().count } == 1, "\(random.reproduce)")
+        try replica.applier.fetchMissing(from: PrimaryBlocks(primary))
+        let differences = try TreeSnapshot(primary.path).differences(from: TreeSnapshot(replica.path))
+        #expect(differences == [], "\(random.reproduce)")
+        #expect(try replica.digestIsRight())
     }
 
     /// The same applier goes on after an error of its own, without a restart.
