@@ -28,7 +28,11 @@ struct Rejoin: AsyncParsableCommand {
             var request = ControlRequest(.rejoin)
             request.address = to?.description
             let response = try await Target.ask(target.target, state: target.state, request)
-            try printAnswer("\(response.node ?? "") rejoins at epoch \(response.epoch ?? 0)")
+            let node = response.node ?? ""
+            try printAnswer(
+                response.isWhole == true
+                    ? "\(node) is a replica already" + (response.address.map { ", of \($0)" } ?? "")
+                    : "\(node) rejoins at epoch \(response.epoch ?? 0)")
             if wait { try await waitUntilStreaming() }
         }
     }

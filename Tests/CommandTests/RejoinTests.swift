@@ -106,6 +106,40 @@ import WALTestKit
         }
     }
 
+    /// The primary is put back twice to one day. What the replica had beyond that is kept both times: it may be all that there
+    /// is of what was acknowledged.
+    @Test func whatAnEarlierRejoinHasKeptStays() throws {
+        try withWorld { world in
+            let ports = try (0..<2).map { _ in try freePort() }
+            let p = try world.primary(try world.folder("p"), port: ports[0])
+            let a = try world.replica("a", from: ports[0], "--listen", "127.0.0.1:\(ports[1])")
+            try world.catchUp(p, [a])
+            _ = try world.put(p.folder, "base", "base", "--durable", "1")
+            try p.stop()
+            try world.must("rsync", "-aHAX", p.folder + "/", world.path + "/backup/")
+            for word in ["first", "second"] {
+                try p.restart()
+                try until("p answers") { try p.status() != nil }
+                _ = try world.put(p.folder, word, word, "--durable", "1", "--timeout", "30s")
+                try p.crash()
+                try world.must("rsync", "-aHAX", "--delete", world.path + "/backup/", p.folder + "/")
+                try p.restart()
+                try until("a has diverged") { try a.status()?.state == "diverged" }
+                try world.must("walctl", "rejoin", a.folder, "--wait", "--timeout", "60s")
+                if word == "first" { try p.stop() }
+            }
+            let kept = try FileManager.default.subpathsOfDirectory(atPath: a.folder + "/.wal/quarantine").sorted()
+            for word in ["first", "second"] {
+                let path = try #require(kept.first { $0.hasSuffix("/files/" + word) }, "\(kept)")
+                #expect(try text(ofFile: "\(a.folder)/.wal/quarantine/\(path)") == word)
+            }
+            // It has nothing to give up now.
+            let again = try world.must("walctl", "rejoin", a.folder)
+            #expect(again == "a is a replica already, of 127.0.0.1:\(ports[0])")
+            for node in [p, a] { try node.stop() }
+        }
+    }
+
     /// Two promotions by force, each where the other was not to be asked.
     @Test func oneOfTwoPrimariesOfAnEpochIsGivenUp() throws {
         let hook = ["--on-fence", #"/bin/sh -c 'touch "$WALSHIP_TREE".fenced'"#]

@@ -30,6 +30,18 @@ import WALNode
         #expect(quorum.promises <= replicas / 2 + 1 || !Self.meet(quorum.promises - 1, acknowledged, among: replicas))
     }
 
+    /// Replicas come one at a time. Somebody may know the group without the last of them, and somebody the group with it.
+    @Test(arguments: groups) func groupsThatDifferByOne(replicas: Int, needed: Int) {
+        for more in 0...replicas + 1 {
+            let one = Quorum(replicas: replicas, needed: needed).promises
+            let other = Quorum(replicas: replicas + 1, needed: more).promises
+            let haveMet = Self.sets(of: one, among: replicas).allSatisfy { left in
+                Self.sets(of: other, among: replicas + 1).allSatisfy { left & $0 != 0 }
+            }
+            #expect(haveMet, "\(needed) and \(more)")
+        }
+    }
+
     @Test func aGroupOfNobody() {
         let quorum = Quorum(replicas: 0, needed: 2)
         #expect(quorum.acknowledgements == 0 && quorum.notes == 0)

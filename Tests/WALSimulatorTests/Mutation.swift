@@ -15,8 +15,22 @@ enum Mutation: String, CaseIterable, Sendable {
     case promisesTwice
     /// One promise makes a primary, however many replicas there are.
     case tooFewPromises
+    /// Who leads on asks those that it knows itself, and not those that came since.
+    case oldGroupLeadsOn
+    /// All replicas that have come are told of at once.
+    case addsManyAtOnce
+    /// Whoever promises counts, be it a member or not.
+    case everybodyPromises
     /// How many must promise is reckoned before they do, and not again.
     case groupLookedAtOnce
+    /// Few promises are enough for a handover, though the primary that was drained cannot be fenced any more.
+    case giverNotFenced
+    /// A primary gives the lead away whether or not it has written since.
+    case handsOverLate
+    /// A primary gives the lead away while it is about to count one more replica.
+    case handsOverUnsettled
+    /// Who promises for a handover does not look whether something else was promised since that epoch began.
+    case handsOverUnasked
     /// The first that has promised is promoted, and not the one that has most.
     case notTheFurthest
     /// A replica is promoted that has nothing of the epoch that began last.
@@ -35,7 +49,7 @@ extension Mutation {
     /// Where it is soon caught. From any other seed on it is caught as well, and it takes longer.
     var firstSeed: UInt64 {
         switch self {
-        case .groupLookedAtOnce: 6_900
+        case .epochBeginsSilently: 1
         default: 1
         }
     }

@@ -161,6 +161,7 @@ final class Node {
         var members: [NodeFile.Member]
         var syncReplicas: UInt32
         var leader: String?
+        var successor: String?
         var knownEpoch: UInt64 { max(epoch, promisedEpoch) }
     }
 
@@ -169,7 +170,7 @@ final class Node {
             place: place, role: file.role, epoch: file.epoch, promisedEpoch: file.promisedEpoch, position: .start,
             durable: 0, isWhole: false, isDiverged: false, members: file.members ?? [],
             syncReplicas: max(file.syncReplicas ?? 0, file.role == .replica ? 0 : file.votersNeeded ?? 0),
-            leader: file.leader)
+            leader: file.leader, successor: file.successor?.name)
         if let primary {
             status.position = primary.writer.durableEnd
             status.durable = status.position.seq
@@ -194,12 +195,15 @@ final class Node {
         var status: Status
     }
 
-    func promise(_ epoch: UInt64, members: [NodeFile.Member], done: @escaping (Promise?) -> Void) throws {
+    func promise(
+        _ epoch: UInt64, members: [NodeFile.Member], handover: UInt64?, done: @escaping (Promise?) -> Void
+    ) throws {
         guard isUp, !isChanging, file.role != .primary else { return done(nil) }
         do {
             try update { file in
                 if world.mutation == .promisesTwice { file.promisedEpoch = min(file.promisedEpoch, epoch - 1) }
-                try file.promise(epoch, members: members)
+                let handover = world.mutation == .handsOverUnasked ? nil : handover
+                try file.promise(epoch, members: members, handover: handover)
             }
         } catch is NodeError {
             return done(nil)
@@ -226,19 +230,28 @@ final class Node {
         }
     }
 
-    func fence(_ epoch: UInt64, leader: String?, done: (Bool?) -> Void) throws {
+    /// - Parameter position: Where nothing may have been written since, for `successor` is given the lead there.
+    func fence(
+        _ epoch: UInt64, leader: String?, at position: Position? = nil, successor: NodeFile.Member? = nil,
+        done: (Bool?) -> Void
+    ) throws {
         let mayGive =
             file.role == .primary || (file.role == .fenced && file.leader == nil && file.isRejoining != true)
         guard !isChanging, leader != nil || (mayGive && epoch > file.promisedEpoch) else { return done(nil) }
-        try fence(epoch, leader: leader)
+        if let position, world.mutation != .handsOverLate {
+            if let primary, !primary.isDrained || primary.writer.durableEnd != position { return done(nil) }
+            if let primary, !primary.isSettled, world.mutation != .handsOverUnsettled { return done(nil) }
+            if file.role == .fenced, fencedEnd != position { return done(nil) }
+        }
+        try fence(epoch, leader: leader, successor: successor)
         done(true)
     }
 
-    func fence(_ epoch: UInt64, leader: String?) throws {
+    func fence(_ epoch: UInt64, leader: String?, successor: NodeFile.Member? = nil) throws {
         guard !isChanging else { return }
         let before = file
         var isFenced = false
-        try update { isFenced = $0.fence(epoch, leader: leader) }
+        try update { isFenced = $0.fence(epoch, leader: leader, successor: successor) }
         guard isFenced, before.role == .primary else { return }
         say("is fenced by epoch \(epoch)")
         try endRole()

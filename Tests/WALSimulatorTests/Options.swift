@@ -16,11 +16,13 @@ struct Options {
     var pauses: [(fault: Fault, milliseconds: Int)]
     /// Promotions end at any of their steps once in so many.
     var operatorDiesOnceIn: Int?
+    /// Replicas come one after the other.
+    var joinsLate: Bool
     /// At the end the primary and as many replicas as may be lost go for good.
     var losesSome: Bool
 
     enum Fault: CaseIterable {
-        case partition, cut, kill, powerCut, powerCutInSync, promotion, rejoin
+        case partition, cut, kill, powerCut, powerCutInSync, promotion, rejoin, switchover
     }
 
     init(_ random: inout SeededRandom) {
@@ -39,6 +41,7 @@ struct Options {
             pauses.append((fault, [2_000, 5_000, 15_000].randomElement(using: &random)!))
         }
         operatorDiesOnceIn = [nil, 4, 15].randomElement(using: &random)!
+        joinsLate = random.once(in: 2)
         losesSome = random.once(in: 2)
     }
 }

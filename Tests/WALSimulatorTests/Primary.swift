@@ -17,6 +17,10 @@ final class Primary {
     private var senders: [Sender] = []
     /// Clients that wait until so many replicas have something.
     private var waiting: [(position: Position, count: Int)] = []
+    /// Captures nothing until that time, unless it is fenced before.
+    private var drainedUntil: UInt64?
+    private var drained: [(Position) -> Void] = []
+    private var isCapturing = false
 
     struct Entry {
         var address: String
@@ -87,6 +91,8 @@ final class Primary {
     }
 
     private func serve() {
+        // Somebody asks whether what was there already is safe.
+        ask(for: writer.end)
         captureSoon()
         visitSoon()
         checkpointSoon()
@@ -101,7 +107,9 @@ final class Primary {
     }
 
     private func capture() throws {
+        guard drainedUntil == nil else { return }
         guard world.mayWrite else { return captureSoon() }
+        isCapturing = true
         var tree = disk.catalog.tree
         let changes = try tree.change(&world.random, stamp: world.nextStamp())
         let context = SegmentContext(
@@ -118,13 +126,47 @@ final class Primary {
             disk.catalog.position = segment.position
             disk.catalog.whole = segment.position
             try world.checks.logged(node)
-            // What a client asks for; of a write that nobody waits for it hears only that it was logged.
-            let count = max(syncReplicas, world.random.int(in: 0...2))
-            if count > 0 { waiting.append((segment.position, count)) }
+            ask(for: segment.position)
             try pump()
             try answer()
+            isCapturing = false
             captureSoon()
+            tellDrained()
         }
+    }
+
+    var isDrained: Bool { drainedUntil != nil && !isCapturing }
+
+    /// Captures nothing more until somebody takes over. If nobody does, it goes on by itself a minute after it was asked
+    /// last.
+    func drain(_ done: @escaping (Position) -> Void) throws {
+        drainedUntil = world.now + .seconds(60)
+        drained.append(done)
+        tellDrained()
+        node.after(.seconds(60)) { [self] in
+            if let until = drainedUntil, world.now >= until { try undrain() }
+        }
+    }
+
+    private func tellDrained() {
+        guard isDrained else { return }
+        let asked = drained
+        drained = []
+        for done in asked { done(writer.durableEnd) }
+    }
+
+    /// The role begins anew.
+    func undrain() throws {
+        guard drainedUntil != nil, !isOver else { return }
+        drainedUntil = nil
+        node.say("is not drained any more")
+        try node.endRole()
+    }
+
+    /// A client waits for it, or not: of what nobody waits for it hears only that it was logged.
+    private func ask(for position: Position) {
+        let count = max(syncReplicas, world.random.int(in: 0...2))
+        if count > 0, position.seq > 0 { waiting.append((position, count)) }
     }
 
     private func prune(adding bytes: UInt64) throws {
@@ -152,17 +194,23 @@ final class Primary {
 
     /// As it is told to the replicas.
     var group: Group {
-        let members = members
-        return Group(
+        Group(
             leader: node.address, syncReplicas: neededSoon,
-            members: members.sorted { $0.key < $1.key }.map { Group.Member(name: $0.key, address: $0.value) },
-            epochs: node.file.epochs ?? [])
+            members: members.map { Group.Member(name: $0.name, address: $0.address) }, epochs: node.file.epochs ?? [])
     }
 
-    private var members: [String: String] {
-        var members = Dictionary((node.file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
-        for (name, entry) in registry { members[name] = entry.address }
-        return members
+    private var members: [NodeFile.Member] {
+        (node.file.members ?? []).map { member in
+            NodeFile.Member(name: member.name, address: registry[member.name]?.address ?? member.address)
+        }.sorted { $0.name < $1.name }
+    }
+
+    /// Those that are to be told of: one at a time.
+    private var newcomers: [NodeFile.Member] {
+        let known = Set((node.file.members ?? []).map(\.name))
+        let new = registry.filter { $0.value.sender != nil && !known.contains($0.key) }.sorted { $0.key < $1.key }
+            .map { NodeFile.Member(name: $0.key, address: $0.value.address) }
+        return world.mutation == .addsManyAtOnce ? new : Array(new.prefix(1))
     }
 
     private var neededSoon: UInt32 {
@@ -176,23 +224,34 @@ final class Primary {
         names.count { registry[$0].map(isMet) ?? false }
     }
 
-    /// Puts the group in force that the replicas were told of, where enough have noted it.
+    /// Puts the group in force that the replicas were told of, where enough have noted it, and tells of the next.
     private func groupNoted() throws {
+        while try settle() {}
+    }
+
+    /// The group in force is the one that was told, and no other was.
+    var isSettled: Bool { Set((node.file.members ?? []).map(\.name)) == Set(node.file.voters ?? []) }
+
+    private func settle() throws -> Bool {
         let file = node.file
-        let group = group
-        let names = group.members.map(\.name)
+        let names = members.map(\.name)
         let voters = file.voters ?? []
-        let members = group.members.map { NodeFile.Member(name: $0.name, address: $0.address) }
-        let isInForce = Set(names) == Set(voters) && group.syncReplicas == file.votersNeeded ?? 0
-        guard !isInForce || members != file.members else { return }
+        if Set(names) == Set(voters), neededSoon == file.votersNeeded ?? 0 {
+            let next = (members + newcomers).sorted { $0.name < $1.name }
+            guard next != file.members ?? [] else { return false }
+            try node.update { $0.members = next }
+            return true
+        }
         let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
-        guard count(of: voters, { $0.groupTag == group.tag }) >= quorum.notes else { return }
+        guard count(of: voters, { $0.groupTag == group.tag }) >= quorum.notes else { return false }
+        let (members, needed) = (members, neededSoon)
         try node.update { file in
             file.members = members
             file.voters = names
-            file.votersNeeded = group.syncReplicas
+            file.votersNeeded = needed
         }
-        node.say("counts \(names.joined(separator: ", ")), of whom \(group.syncReplicas) must have what is safe")
+        node.say("counts \(names.joined(separator: ", ")), of whom \(needed) must have what is safe")
+        return true
     }
 
     /// Answers the clients whose writes are safe.

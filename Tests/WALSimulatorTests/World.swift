@@ -25,7 +25,8 @@ final class World {
     private var isFaulty = true
     /// Nodes that do not come back.
     private var lost: Set<Int> = []
-    private var isPromoting = false
+    /// Commands that are under way and change who leads.
+    private var commands = 0
 
     private(set) var mayWrite = true
     private(set) var steps = 0
@@ -79,7 +80,13 @@ final class World {
     func run() throws {
         defer { end() }
         say("seed \(seed): \(options)")
-        for node in nodes { try guarded { try node.start() } }
+        for node in nodes {
+            guard options.joinsLate, node.place > 0 else {
+                try guarded { try node.start() }
+                continue
+            }
+            after(.milliseconds(random.int(in: 0...options.seconds * 700))) { if !node.isUp { try node.start() } }
+        }
         for (fault, pause) in options.pauses { schedule(fault, pause) }
         try pass(.seconds(options.seconds)) { false }
         say("the faults stop")
@@ -127,7 +134,7 @@ final class World {
                 say("all are at \(leader.primary?.writer.durableEnd.short ?? "")")
                 return
             }
-            if !isPromoting, live.allSatisfy({ $0.primary == nil }) {
+            if commands == 0, live.allSatisfy({ $0.primary == nil }) {
                 // Of those who can be asked a fenced primary may have most, and so many may not be whole that none of
                 // them can be promoted.
                 if random.once(in: 4), try leadOn() { continue }
@@ -165,7 +172,8 @@ final class World {
         guard let leader = nodes.first(where: { $0.primary != nil }), let primary = leader.primary else { return }
         let voters = leader.file.voters ?? []
         let quorum = Quorum(replicas: voters.count, needed: primary.syncReplicas)
-        guard voters.count == nodes.count - 1 else { return }
+        // Where nothing was ever written nobody can lead.
+        guard voters.count == nodes.count - 1, primary.writer.durableEnd.seq > 0 else { return }
         let others = nodes.filter { $0 !== leader }.shuffled(using: &random)
         for node in [leader] + others.prefix(quorum.replicas - quorum.promises) {
             lost.insert(node.place)
@@ -192,6 +200,7 @@ final class World {
         case .powerCutInSync: nodes.randomElement(using: &random)!.disk.cutAtSync = random.int(in: 0...6)
         case .promotion: promote(takesAny: random.once(in: 2))
         case .rejoin: try helpToRejoin()
+        case .switchover: switchover()
         }
     }
 
@@ -224,11 +233,21 @@ final class World {
 
     private func promote(takesAny: Bool) {
         let target = live.randomElement(using: &random)!.place
-        isPromoting = true
+        commands += 1
         let promoter = Promoter(
             self, target: target, takesAny: takesAny, killedOnceIn: isFaulty ? options.operatorDiesOnceIn : nil
-        ) { [unowned self] in isPromoting = false }
+        ) { [unowned self] in commands -= 1 }
         promoter.run()
+    }
+
+    private func switchover() {
+        guard let leader = nodes.first(where: { $0.primary != nil }) else { return }
+        let target = nodes.filter { $0 !== leader }.randomElement(using: &random)!
+        let handover = Handover(
+            self, from: leader.place, to: target.place, killedOnceIn: isFaulty ? options.operatorDiesOnceIn : nil
+        ) { [unowned self] in commands -= 1 }
+        commands += 1
+        handover.run()
     }
 
     /// `walctl promote --force` of a primary that was fenced for a promotion that nobody has finished. Nothing is lost
@@ -247,6 +266,11 @@ final class World {
         let leaders = live.filter { $0.primary != nil }
         guard let leader = leaders.max(by: { $0.file.epoch < $1.file.epoch }) else { return }
         for node in live where node.isUp && (node.file.role == .fenced || node.replica?.isDiverged == true) {
+            // For a promotion that nobody has finished; the group goes on at a lower epoch and does not know.
+            guard node.file.promisedEpoch <= leader.file.epoch else {
+                if commands == 0 { switchover() }
+                continue
+            }
             network.ask(from: operatorPlace, node) { node, answer in
                 try node.rejoin(leader.address, done: answer)
             } done: { (_: Bool?) in

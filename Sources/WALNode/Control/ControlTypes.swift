@@ -78,7 +78,9 @@ package struct ControlResponse: Codable, Sendable {
     /// `promise` and the like: who answers, and what it has promised by now.
     package var node: String?
     package var epoch: UInt64?
-    /// `promise`: it can lead. `holds`: the position lies on its log.
+    /// `rejoin`: of the primary.
+    package var address: String?
+    /// `promise`: it can lead. `holds`: the position lies on its log. `rejoin`: it is a replica already.
     package var isWhole: Bool?
     package var freshness: Freshness?
     /// `open`, `stat`, and `list` of what is no directory.

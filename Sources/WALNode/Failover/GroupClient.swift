@@ -1,11 +1,16 @@
 import WALFormat
 
 /// Asks nodes of a group by address, and does not wait long for one that is not there.
-struct GroupClient: Sendable {
+package struct GroupClient: Sendable {
     /// What a node has said of itself, and where it was asked.
-    struct Seen: Sendable {
-        var address: Address
-        var status: NodeStatus
+    package struct Seen: Sendable {
+        package var address: Address
+        package var status: NodeStatus
+
+        package init(address: Address, status: NodeStatus) {
+            self.address = address
+            self.status = status
+        }
     }
 
     /// Nodes that did not answer, and why.

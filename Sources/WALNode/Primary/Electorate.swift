@@ -9,22 +9,33 @@ import WALWire
 /// such a one has acknowledged must count for nothing. The group in force, ``NodeFile/voters`` and
 /// ``NodeFile/votersNeeded``, is therefore not simply the group as it is: a change of members, or of `--sync`, is told to all
 /// replicas first, and is in force when ``Quorum/notes`` of the group in force have made it durable.
+///
+/// One replica is added at a time, and the next when that one is in force: of two groups that differ by one member, any
+/// majorities meet, so that no two promotions can have the same epoch, whichever of them each knows. The group that is told,
+/// ``NodeFile/members``, is durable here before anybody hears of it: after a restart it is told on, and no other.
 extension PrimaryNode {
     /// As it is told to the replicas: what they must know when this node is gone.
     func group() -> Group {
         let file = file
         return Group(
             leader: host.address?.description ?? "", syncReplicas: neededSoon(file),
-            members: members(file).sorted { $0.key < $1.key }.prefix(Limits.maxGroupMembers)
-                .map { Group.Member(name: $0.key, address: $0.value) },
-            epochs: file.epochs ?? [])
+            members: told(file).map { Group.Member(name: $0.name, address: $0.address) }, epochs: file.epochs ?? [])
     }
 
     /// Also those that have not come to this primary yet: they may have what it has acknowledged under another.
-    private func members(_ file: NodeFile) -> [String: String] {
-        var members = Dictionary((file.members ?? []).map { ($0.name, $0.address) }) { first, _ in first }
-        for (name, entry) in replicas.entries { members[name] = entry.reachable }
-        return members
+    private func told(_ file: NodeFile) -> [NodeFile.Member] {
+        let entries = replicas.entries
+        return (file.members ?? []).map { member in
+            NodeFile.Member(name: member.name, address: entries[member.name]?.reachable ?? member.address)
+        }.sorted { $0.name < $1.name }
+    }
+
+    /// The next that is to count: it is there, and nobody was told of it yet.
+    private func newcomer(_ file: NodeFile) -> NodeFile.Member? {
+        let known = Set((file.members ?? []).map(\.name))
+        guard known.count < Limits.maxGroupMembers else { return nil }
+        return replicas.entries.filter { $0.value.owner != nil && !known.contains($0.key) }
+            .min { $0.key < $1.key }.map { NodeFile.Member(name: $0.key, address: $0.value.reachable) }
     }
 
     /// A higher number is told when so many have all that was acknowledged under the lower one: a promotion that knew of it
@@ -41,37 +52,57 @@ extension PrimaryNode {
     /// before a promotion would know of it.
     var syncReplicas: Int { max(settings.syncReplicas ?? 0, Int(file.votersNeeded ?? 0)) }
 
-    /// Puts the group in force that the replicas were told of, where enough have noted it. Called whenever one has.
+    /// Puts the group in force that the replicas were told of, where enough have noted it, and tells them of the next.
+    /// Called whenever one has noted it, or has come.
     func groupNoted() {
-        settling.withLock { _ in
-            let file = file
-            let group = group()
-            let names = group.members.map(\.name)
-            let voters = file.voters ?? []
-            let members = group.members.map { NodeFile.Member(name: $0.name, address: $0.address) }
-            let isInForce = Set(names) == Set(voters) && group.syncReplicas == file.votersNeeded ?? 0
-            guard !isInForce || members != file.members else { return }
-            let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
-            guard replicas.count(of: voters, noted: group.tag) >= quorum.notes else { return }
+        let isToTell = settling.withLock { _ in
+            var hasSettled = false
             do {
-                // Before it counts. Where they are, this node must know after a restart: one of them may lead by then.
-                try host.identity.update { file in
-                    file.members = members
-                    file.voters = names
-                    file.votersNeeded = group.syncReplicas
-                }
-                replicas.setVoters(names)
+                while try settle() { hasSettled = true }
             } catch {
                 logger.warning("the group is not put in force: \(error)")
             }
+            return hasSettled
         }
+        if isToTell { signal.advance() }
+    }
+
+    /// The group in force is the one that was told, and no other was.
+    var isSettled: Bool {
+        let file = file
+        return Set((file.members ?? []).map(\.name)) == Set(file.voters ?? [])
+    }
+
+    /// False where nothing can be done now.
+    private func settle() throws -> Bool {
+        let file = file
+        let voters = file.voters ?? []
+        let members = told(file)
+        let names = members.map(\.name)
+        let needed = neededSoon(file)
+        if Set(names) == Set(voters), needed == file.votersNeeded ?? 0 {
+            let next = (members + (newcomer(file).map { [$0] } ?? [])).sorted { $0.name < $1.name }
+            guard next != file.members ?? [] else { return false }
+            try host.identity.update { $0.members = next }
+            return true
+        }
+        let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
+        guard replicas.count(of: voters, noted: group().tag) >= quorum.notes else { return false }
+        // Before it counts. Where they are, this node must know after a restart: one of them may lead by then.
+        try host.identity.update { file in
+            file.members = members
+            file.voters = names
+            file.votersNeeded = needed
+        }
+        replicas.setVoters(names)
+        return true
     }
 
     /// What a status says of replicas that do not count yet.
     var electorateNotes: [String] {
         let file = file
         let voters = file.voters ?? []
-        let waiting = members(file).keys.filter { !voters.contains($0) }.sorted()
+        let waiting = Set(replicas.entries.keys).union(told(file).map(\.name)).subtracting(voters).sorted()
         let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
         var notes = rival.withLock { $0 }.map { [$0] } ?? []
         if !waiting.isEmpty {
@@ -112,7 +143,7 @@ extension PrimaryNode {
         guard entry != nil || isMember else {
             throw NodeError(.failed, "\(file.node) knows no replica '\(name)'")
         }
-        let others = members(file).keys.filter { $0 != name }.sorted()
+        let others = told(file).map(\.name).filter { $0 != name }
         let quorum = Quorum(replicas: others.count, needed: Int(file.votersNeeded ?? 0))
         // A slot may be seconds older than what was acknowledged when this node ended; the log is not.
         let seq = max(entry?.durable ?? 0, beganAt.seq)
@@ -125,10 +156,12 @@ extension PrimaryNode {
         }
         _ = replicas.forget(name)
         try replicas.save()
-        try host.identity.update { file in
-            file.members?.removeAll { $0.name == name }
-            // The operator's word that it will neither acknowledge nor promise anything.
-            file.voters?.removeAll { $0 == name }
+        try settling.withLock { _ in
+            try host.identity.update { file in
+                file.members?.removeAll { $0.name == name }
+                // The operator's word that it will neither acknowledge nor promise anything.
+                file.voters?.removeAll { $0 == name }
+            }
         }
         replicas.setVoters(file.voters ?? [])
         groupNoted()

@@ -135,7 +135,8 @@ final class FencedNode: NodeRole {
 
     /// A rejoin may be given up as long as it has changed nothing.
     func requireUnchanged() throws {
-        let catalog = try Catalog(path: host.folder.catalogPath) { _ in }
+        // The rejoin may be at work with it.
+        let catalog = try Catalog(path: host.folder.catalogPath, readOnly: true) { _ in }
         defer { try? catalog.close() }
         guard try !catalog.state().mustReconcile else {
             throw NodeError(

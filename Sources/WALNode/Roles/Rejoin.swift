@@ -46,26 +46,29 @@ struct Rejoin {
         let isForked = shared == nil || own.seq > fork.seq
         // Objects that were numbered after the fork have other numbers once that is marked, and the segments do not tell of
         // those: what is kept by then is all that ever will be.
-        if isForked, try !(catalog.state().mustReconcile && isKept(fork)) {
-            let folder = try keep(after: fork, writer.view, catalog, all: shared == nil)
+        let folder = try isForked ? folderName(fork) : nil
+        if let folder, try !(catalog.state().mustReconcile && isKept(folder)) {
+            try keep(after: fork, in: folder, writer.view, catalog, all: shared == nil)
             let what =
                 shared == nil
                 ? "nothing says what of this tree is on no other node; all of it is"
                 : "segments \(fork.seq + 1) to \(own.seq) are on no other node; they and what they touched are"
             logger.warning("\(what) kept in quarantine/\(folder)")
         }
-        // Given up meanwhile, by one who wants this node to lead on.
-        guard host.identity.value.isRejoining == true else { throw CaptureError.stopped }
         let lastShared = shared == nil ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
         if try isForked || !writer.view.holds(catalog.state().position) {
-            try catalog.write(durably: true) { transaction in
-                try transaction.forgetPending()
-                try transaction.makeLocal(above: lastShared)
-                try transaction.forgetRequests(after: shared?.seq ?? 0)
-                // Nothing of this tree is a position of the history any more: it is neither served nor acknowledged.
-                if isForked { transaction.state.whole = .start }
-                transaction.state.mustReconcile = true
-                transaction.state.isComplete = false
+            // It may be given up meanwhile, by one who wants this node to lead on: not while this is done.
+            try host.identity.update { file in
+                guard file.isRejoining == true else { throw CaptureError.stopped }
+                try catalog.write(durably: true) { transaction in
+                    try transaction.forgetPending()
+                    try transaction.makeLocal(above: lastShared)
+                    try transaction.forgetRequests(after: shared?.seq ?? 0)
+                    // Nothing of this tree is a position of the history any more: it is neither served nor acknowledged.
+                    if isForked { transaction.state.whole = .start }
+                    transaction.state.mustReconcile = true
+                    transaction.state.isComplete = false
+                }
             }
         }
         // Whom it served as a primary it serves no more.
@@ -116,6 +119,13 @@ struct Rejoin {
         let seen = try waitFor { await GroupClient.explore(from: asked, history: history).seen }
         let primaries = seen.filter { $0.status.role == "primary" && $0.status.epoch >= file.promisedEpoch }
         guard let leader = primaries.max(by: { $0.status.epoch < $1.status.epoch }) else {
+            if let lower = seen.first(where: { $0.status.role == "primary" }) {
+                throw NodeError(
+                    .noPrimary,
+                    "\(lower.status.node) at \(lower.address) leads epoch \(lower.status.epoch), and this node has promised "
+                        + "epoch \(file.promisedEpoch), to a promotion that came to nothing; walctl switchover \(lower.address) to one of "
+                        + "its replicas begins an epoch that it can rejoin")
+            }
             throw NodeError(
                 .noPrimary,
                 "no primary of epoch \(file.promisedEpoch) or later of this history answers at "
@@ -160,24 +170,35 @@ struct Rejoin {
 
     // MARK: What is kept
 
-    private static func folderName(_ fork: Position, _ suffix: String = "") -> Name {
-        Name(trusted: Array("\(fork.epoch)-\(fork.seq)\(suffix)".utf8))
+    /// `EPOCH-SEQ` of the fork, with a number where an earlier rejoin had the same one; chosen once for each rejoin, so that one
+    /// that is tried again keeps what there is in one place.
+    private func folderName(_ fork: Position) throws -> Name {
+        let plain = "\(fork.epoch)-\(fork.seq)"
+        if let chosen = host.identity.value.rejoinFolder, chosen == plain || chosen.hasPrefix(plain + ".") {
+            return Name(trusted: Array(chosen.utf8))
+        }
+        var name = plain
+        var number = 1
+        while try isKept(Name(trusted: Array(name.utf8))) {
+            number += 1
+            name = "\(plain).\(number)"
+        }
+        try host.identity.update { $0.rejoinFolder = name }
+        return Name(trusted: Array(name.utf8))
     }
 
     /// A folder has its name when it is complete and on the disk.
-    private func isKept(_ fork: Position) throws(SystemError) -> Bool {
+    private func isKept(_ folder: Name) throws(SystemError) -> Bool {
         do throws(SystemError) {
-            return try host.folder.quarantine.status(of: Self.folderName(fork)).kind == .directory
+            return try host.folder.quarantine.status(of: folder).kind == .directory
         } catch {
             if error.isNotFound { return false }
             throw error
         }
     }
 
-    /// Returns the name of the folder.
-    private func keep(after fork: Position, _ log: LogView, _ catalog: Catalog, all: Bool) throws -> String {
-        let name = Self.folderName(fork)
-        let unfinished = Self.folderName(fork, ".unfinished")
+    private func keep(after fork: Position, in name: Name, _ log: LogView, _ catalog: Catalog, all: Bool) throws {
+        let unfinished = Name(trusted: name.bytes + Array(".unfinished".utf8))
         let quarantine = host.folder.quarantine
         try quarantine.removeTree(unfinished)
         try quarantine.makeDirectory(unfinished, permissions: 0o700)
@@ -213,11 +234,10 @@ struct Rejoin {
         try file.write(Array(list.utf8), at: 0)
         try file.close()
         try folder.syncFilesystem()
-        // An earlier attempt has kept the same, or less: nothing was marked since.
+        // An earlier attempt of this rejoin has kept the same, or less: nothing was marked since.
         try quarantine.removeTree(name)
         try quarantine.rename(unfinished, to: quarantine, name)
         try quarantine.sync()
-        return "\(name)"
     }
 
     private static func list(_ fork: Position, _ kept: [String], _ removed: [String]) -> String {

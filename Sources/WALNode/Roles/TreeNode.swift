@@ -176,7 +176,8 @@ package final class TreeNode: Service {
                     isChanging.withLock { $0 = true }
                 }
                 guard isChanging.withLock({ $0 }) else { break }
-                try takeRole()
+                // Else one that is fenced meanwhile would begin as what it was.
+                try await transitions.run { [self] in try takeRole() }
             }
             for channel in channels { try? await channel.close() }
             await host.network.shutDown()
@@ -258,8 +259,13 @@ package final class TreeNode: Service {
     }
 
     /// Durable before the primary is stopped: whatever happens now, it is none any more.
-    func fence(epoch: UInt64, leader: String?, successor: NodeFile.Member? = nil) async throws {
+    ///
+    /// `check` is made when no other change is under way: what it finds is so until the fence stands.
+    func fence(
+        epoch: UInt64, leader: String?, successor: NodeFile.Member? = nil, check: @Sendable () throws -> Void = {}
+    ) async throws {
         try await transitions.run { [self] in
+            try check()
             let before = host.identity.value
             var isFenced = false
             try host.identity.update { isFenced = $0.fence(epoch, leader: leader, successor: successor) }
@@ -289,6 +295,8 @@ package final class TreeNode: Service {
             if let fenced = role as? FencedNode, file.isRejoining != true, file.leader == nil,
                 epoch == file.promisedEpoch, epoch > file.epoch
             {
+                // A rejoin that was given up since may have got further than it had when the epoch was claimed.
+                try fenced.requireUnchanged()
                 let position = try fenced.end()
                 try host.identity.update { $0.lead(epoch, at: host.address?.description) }
                 endRole()
@@ -312,8 +320,9 @@ package final class TreeNode: Service {
         }
     }
 
-    /// A fenced primary, or a replica that has diverged, gives up what it has alone and becomes a replica of `leader`.
-    func rejoin(leader: String?) async throws {
+    /// A fenced primary, or a replica that has diverged, gives up what it has alone and becomes a replica of `leader`. False
+    /// where it is a replica that has nothing to give up.
+    func rejoin(leader: String?) async throws -> Bool {
         try await transitions.run { [self] in
             let file = host.identity.value
             if let leader { _ = try Address(leader) }
@@ -325,8 +334,10 @@ package final class TreeNode: Service {
                         .failed,
                         "\(file.node) is the primary of epoch \(file.epoch); rejoin is for one that was deposed")
                 }
-                return
+                return false
             }
+            // Asked again it goes on, and does not begin anew.
+            if file.isRejoining == true, role is FencedNode, leader == nil || leader == file.leader { return true }
             guard let leader = leader ?? file.leader else {
                 throw NodeError(.noPrimary, "\(file.node) knows no primary; name one with --to HOST:PORT")
             }
@@ -338,6 +349,7 @@ package final class TreeNode: Service {
                 file.leader = leader
             }
             endRole()
+            return true
         }
     }
 }
@@ -416,38 +428,53 @@ extension TreeNode: ControlService {
             }
             try await replica.follow(request.address ?? "", epoch: epoch)
         case .fence:
-            let file = host.identity.value
-            // Whoever has not promoted yet claims the epoch: it is given away once, and not by one that knows who has it.
-            let isFree = request.force == true || (file.isRejoining != true && file.leader == nil)
-            let mayGive = file.role == .primary || (file.role == .fenced && isFree)
-            guard request.address != nil || (mayGive && epoch > file.promisedEpoch) else {
-                throw NodeError(
-                    .notMet,
-                    "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
-            }
-            // Where the lead is handed over, nothing may have been written since.
-            if let position = request.position, let primary {
-                let end = primary.logView.durableEnd
-                guard primary.isDrained.load(ordering: .relaxed), end.description == position else {
-                    throw NodeError(
-                        .notMet,
-                        "\(file.node) went on by itself, to \(end.short), because nobody took over in time; nothing was "
-                            + "changed, run it again")
-                }
-            }
-            if let position = request.position, let fenced = role as? FencedNode,
-                try fenced.end().description != position
-            {
-                throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")
-            }
-            if request.address == nil, file.isRejoining == true { try (role as? FencedNode)?.requireUnchanged() }
             let successor = request.members?.first.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
-            try await fence(epoch: epoch, leader: request.address, successor: successor)
-        case .rejoin: try await rejoin(leader: request.address)
+            try await fence(epoch: epoch, leader: request.address, successor: successor) { [self] in
+                try requireGivable(request, epoch)
+            }
+        case .rejoin:
+            response.isWhole = try await !rejoin(leader: request.address)
+            response.address = host.identity.value.leader
         default: break
         }
         response.node = host.identity.value.node
         response.epoch = host.identity.value.promisedEpoch
         return response
+    }
+
+    /// Throws where the lead is not this node's to give away, or not where it was to be.
+    private func requireGivable(_ request: ControlRequest, _ epoch: UInt64) throws {
+        let file = host.identity.value
+        // Whoever has not promoted yet claims the epoch: it is given away once, and not by one that knows who has it.
+        let isFree = request.force == true || (file.isRejoining != true && file.leader == nil)
+        let mayGive = file.role == .primary || (file.role == .fenced && isFree)
+        guard request.address != nil || (mayGive && epoch > file.promisedEpoch) else {
+            throw NodeError(
+                .notMet,
+                "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
+        }
+        // Where the lead is handed over, nothing may have been written since.
+        if let position = request.position, let primary {
+            let end = primary.logView.durableEnd
+            guard primary.isDrained.load(ordering: .relaxed), end.description == position else {
+                throw NodeError(
+                    .notMet,
+                    "\(file.node) went on by itself, to \(end.short), because nobody took over in time; nothing was "
+                        + "changed, run it again")
+            }
+        }
+        // The few who promise then must meet any that a promotion by the group before this one needs.
+        if request.position != nil, let primary, !primary.isSettled {
+            throw NodeError(
+                .notMet,
+                "\(file.node) is about to count one more replica; nothing was changed, run it again (walctl status says what it "
+                    + "waits for)")
+        }
+        if let position = request.position, let fenced = role as? FencedNode,
+            try fenced.end().description != position
+        {
+            throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")
+        }
+        if request.address == nil, file.isRejoining == true { try (role as? FencedNode)?.requireUnchanged() }
     }
 }

@@ -42,6 +42,7 @@ extension NodeFile {
 
     /// Listens to the primary at `address` from now on, at no lower epoch.
     package mutating func follow(_ address: String, epoch: UInt64) throws {
+        guard role == .replica else { throw NodeError(.failed, "\(node) is \(role.rawValue) and follows nobody") }
         guard epoch >= promisedEpoch else {
             throw NodeError(.failed, "\(node) has promised epoch \(promisedEpoch) and follows nobody of \(epoch)")
         }
@@ -66,7 +67,7 @@ extension NodeFile {
         self.successor = leader == nil ? successor ?? self.successor : nil
         promisedEpoch = epoch
         handoverEpoch = nil
-        if leader == nil { isRejoining = nil }
+        if leader == nil { endRejoin() }
         return true
     }
 
@@ -116,8 +117,13 @@ extension NodeFile {
     /// What a fenced primary, or a replica that has diverged, had alone is set aside: it is a replica of `leader`.
     package mutating func rejoin(_ leader: String) {
         role = .replica
-        isRejoining = nil
+        endRejoin()
         successor = nil
         upstream = leader
+    }
+
+    private mutating func endRejoin() {
+        isRejoining = nil
+        rejoinFolder = nil
     }
 }

@@ -48,6 +48,8 @@ package struct NodeFile: Codable, Hashable, Sendable {
     package var isAppointed: Bool?
     /// A rejoin was begun and is to be gone on with.
     package var isRejoining: Bool?
+    /// Where in `quarantine/` that rejoin keeps what this node has alone: what an earlier one has kept stays.
+    package var rejoinFolder: String?
     /// The site's program for this change of the role is still to be started.
     package var pendingHook: RoleHook.Event?
 
@@ -69,6 +71,7 @@ package struct NodeFile: Codable, Hashable, Sendable {
         case syncReplicas = "sync_replicas"
         case isAppointed = "appointed"
         case isRejoining = "rejoining"
+        case rejoinFolder = "rejoin_folder"
         case pendingHook = "pending_hook"
         case handoverEpoch = "handover_epoch"
     }
@@ -136,7 +139,7 @@ package struct NodeFile: Codable, Hashable, Sendable {
 
 extension NodeStatus.Group {
     /// As the node last heard; `address` is where others reach it.
-    init(_ file: NodeFile, address: String?) {
+    package init(_ file: NodeFile, address: String?) {
         self.address = address
         primary = file.leader
         formerPrimary = file.formerLeader

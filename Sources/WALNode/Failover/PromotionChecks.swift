@@ -1,0 +1,95 @@
+import WALFormat
+
+/// What a promotion can tell from what it sees, before anything has changed.
+extension Promotion {
+    /// What is known before anything has changed must not stand against it.
+    func check(
+        _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, fenced: [GroupClient.Seen],
+        leaders: [GroupClient.Seen], _ warnings: inout [String]
+    ) throws {
+        guard
+            let best = able.filter({ allowed.contains($0.address) && $0.status.role == "replica" })
+                .max(by: Self.isBehind)
+        else {
+            throw NodeError(
+                .failed,
+                "\(allowed.map(\.description).joined(separator: ", ")): not a replica that is whole; walctl status says why"
+            )
+        }
+        // What was acknowledged before an epoch began need not be on any replica of its primary, until one has got so far.
+        if best.status.position.epoch < begun {
+            let text =
+                "\(best.status.node) has nothing of epoch \(begun) yet; what was acknowledged before may be on its primary "
+                + "alone"
+            let former = fenced.first { $0.status.epoch == begun }
+            let remedy = former.map { "walctl promote \($0.address) leads on there" } ?? "Let it catch up with that"
+            guard isForced else {
+                throw NodeError(.notMet, "\(text). \(remedy), or give --force to lose what it lacks")
+            }
+            warnings.append(text)
+        }
+        let own = Self.end(best.status)
+        if let ahead = able.max(by: Self.isBehind), Self.isBehind(best, ahead) {
+            let most = Self.end(ahead.status)
+            let text =
+                "\(ahead.status.node) at \(ahead.address) is \(most - min(own, most)) segments ahead of "
+                + "\(best.status.node): it has \(most), this one \(own)"
+            guard isForced else {
+                throw NodeError(.notMet, "\(text). Promote that one, or give --force to lose them")
+            }
+            warnings.append(text)
+        }
+        // What only a primary has that answers would be set aside at its rejoin.
+        guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }), leader.status.position.seq > own
+        else {
+            return
+        }
+        let text =
+            "\(leader.status.node) at \(leader.address) leads and is \(leader.status.position.seq - own) segments ahead of "
+            + "\(best.status.node)"
+        guard isForced else {
+            throw NodeError(
+                .notMet,
+                "\(text). walctl switchover \(leader.address) \(best.address) loses nothing; --force leaves them behind"
+            )
+        }
+        warnings.append(text)
+    }
+
+    /// A primary that was drained for `new`, and fenced so that this one should lead: what it has is all that there is, and
+    /// nobody else was given the lead.
+    static func hasGiven(_ old: NodeStatus, to new: NodeStatus, begun: UInt64) -> Bool {
+        old.role == "fenced" && new.role == "replica" && old.group?.primary == nil
+            && old.group?.successor == new.node && old.epoch >= begun && old.position.text == new.position.text
+    }
+
+    /// One node may be known by several addresses.
+    static func unique(_ seen: [GroupClient.Seen]) -> [GroupClient.Seen] {
+        var names: Set<String> = []
+        return seen.filter { names.insert("\($0.status.role) \($0.status.node)").inserted }
+    }
+
+    static func isWhole(_ status: NodeStatus) -> Bool {
+        guard status.role == "replica" else { return status.position.seq > 0 }
+        return ["streaming", "connecting", "stalled"].contains(status.state) && status.appliedSeq ?? 0 > 0
+    }
+
+    /// Where its log ends.
+    static func end(_ status: NodeStatus) -> UInt64 {
+        status.role == "replica" ? status.durableSeq ?? 0 : status.position.seq
+    }
+
+    static func isBehind(_ a: GroupClient.Seen, _ b: GroupClient.Seen) -> Bool {
+        (a.status.position.epoch, end(a.status)) < (b.status.position.epoch, end(b.status))
+    }
+
+    /// The later epoch is the newer past, however long the other is.
+    static func isBefore(_ a: Voter, _ b: Voter) -> Bool {
+        (a.position.epoch, a.position.seq) < (b.position.epoch, b.position.seq)
+    }
+
+    static func furthest(_ voters: [Voter], preferring address: Address) -> Voter? {
+        guard let best = voters.max(by: isBefore) else { return nil }
+        return voters.first { $0.seen.address == address && !isBefore($0, best) } ?? best
+    }
+}
