@@ -27,6 +27,8 @@ package final class Applier {
     package var isPrimary = false
     /// Objects whose new content is whole in `staging/` already.
     var ready: Set<ObjectID> = []
+    /// There was no room for a step: whatever is to be fetched is fetched only where there is room for it.
+    package private(set) var isShort = false
     /// For tests: called before every step that a crash may come before. What it throws stops the batch there, as a
     /// crash would.
     package var fault: (() throws -> Void)?
@@ -57,10 +59,18 @@ package final class Applier {
         let journal = try catalog.read { try Journal(decoding: try $0.journal()) }
         if !journal.isEmpty {
             try publish(journal)
-            try forgetJournal()
+            try clearJournal()
+        } else {
+            try tidy()
         }
         isUnfinished = false
-        try tidy(keeping: [])
+    }
+
+    /// All of it is in the tree. What was staged for it goes first, when the tree is durable: the catalog may need the room.
+    private func clearJournal() throws {
+        try staging.syncFilesystem()
+        try tidy()
+        try catalog.write(durably: true) { try $0.setJournal([]) }
     }
 
     /// Publishes what an error has kept from it since the last batch was committed.
@@ -71,9 +81,7 @@ package final class Applier {
     /// Before an end in good order: after it, what somebody does to the tree until the next start is seen as what it is.
     package func finish() throws {
         try goOn()
-        guard try !catalog.read({ try $0.journal() }).isEmpty else { return }
-        try forgetJournal()
-        try tidy(keeping: [])
+        if try !catalog.read({ try $0.journal() }).isEmpty { try clearJournal() }
     }
 
     /// Ends this time as a replica: nobody is there any more to bring what files lack, so the tree is what it shows. What
@@ -81,7 +89,7 @@ package final class Applier {
     package func retire() throws {
         try finish()
         try catalog.write(durably: true) { try $0.forgetPending() }
-        try tidy(keeping: [])
+        try tidy()
     }
 
     func forgetJournal() throws {
@@ -167,6 +175,7 @@ package final class Applier {
         try goOn()
         var journal = Journal()
         var drifted: Set<ObjectID> = []
+        var restamped: Set<ObjectID> = []
         var patches: [Name] = []
         do {
             try catalog.write(durably: true) { transaction in
@@ -179,7 +188,7 @@ package final class Applier {
                 transaction.state.isComplete =
                     try !transaction.state.mustReconcile && transaction.pendingObjects().isEmpty
                 journal = makeJournal(fold, stager)
-                drifted = stager.drifted
+                (drifted, restamped) = (stager.drifted, stager.restamped)
                 try transaction.setJournal(journal.encoded())
                 try fault?()
                 try syncStaged()
@@ -188,22 +197,40 @@ package final class Applier {
             }
         } catch {
             for patch in patches { try? staging.unlink(patch) }
+            if Self.isNoSpace(error) { makeRoom() }
             throw error
         }
+        isShort = false
         isUnfinished = true
         try fault?()
         try publish(journal, drifted: drifted)
+        try report(restamped)
         isUnfinished = false
         // The patches of the batch before are durable in their files now; these are not yet.
         try tidy(keeping: Set(patches))
+    }
+
+    private static func isNoSpace(_ error: any Error) -> Bool {
+        switch error {
+        case let error as SystemError: error.isNoSpace
+        case CatalogError.full: true
+        default: false
+        }
+    }
+
+    /// What a step has written that found no room goes, also where it could be gone on with: the log and the catalog need
+    /// room to come to a state in which it may not be wanted any more.
+    private func makeRoom() {
+        isShort = true
+        // What a client has written to a primary is nowhere else.
+        if !isPrimary { try? tidy(keepsUnfinished: false) }
     }
 
     func makeStager(_ fold: Fold, bodies: [[UInt8]], blocks: (any BlockSource)?) -> Stager {
         let disk = DiskTree(root: root, staging: staging, catalog: fold.catalog, oldPlaces: fold.oldPlaces)
         return Stager(
             disk: disk, bodies: bodies, ready: isPrimary ? ready : nil, blocks: blocks, metadata: metadata,
-            isHidden: isHidden, fault: fault,
-            writeback: writeback, written: written)
+            isHidden: isHidden, isShort: isShort, fault: fault, writeback: writeback, written: written)
     }
 
     /// All that was staged is durable after it.
@@ -244,6 +271,17 @@ package final class Applier {
         return journal
     }
 
+    private func report(_ restamped: Set<ObjectID>) throws {
+        guard !restamped.isEmpty else { return }
+        try catalog.read { transaction in
+            for object in restamped.sorted() {
+                guard let place = try transaction.places(of: object, limit: 1).first else { continue }
+                let parent = try transaction.path(of: place.parent) ?? []
+                quarantine.report(PathText.joined(parent + [place.name]))
+            }
+        }
+    }
+
     private func publish(_ journal: Journal, drifted: Set<ObjectID> = []) throws {
         var drifted = drifted
         var unpatched: Set<ObjectID> = []
@@ -270,25 +308,26 @@ package final class Applier {
 
     /// Leaves in `staging/` what still has a use: files that lack blocks, objects without a name, content of unfinished
     /// transfers.
-    private func tidy(keeping patches: Set<Name>) throws {
+    private func tidy(keeping patches: Set<Name> = [], keepsUnfinished: Bool = true) throws {
         let entries = try staging.entries()
         guard !entries.isEmpty else { return }
         try catalog.read { transaction in
             for entry in entries where entry.name != Self.incoming && !patches.contains(entry.name) {
                 if isPrimary, entry.name.isTemporary { continue }
-                guard try !isUseful(entry.name, transaction) else { continue }
+                guard try !isUseful(entry.name, transaction, keepsUnfinished) else { continue }
                 try fault?()
                 try staging.removeTree(entry.name)
             }
         }
     }
 
-    private func isUseful(_ name: Name, _ catalog: CatalogTransaction) throws -> Bool {
+    private func isUseful(_ name: Name, _ catalog: CatalogTransaction, _ keepsUnfinished: Bool) throws -> Bool {
         guard let (role, object) = DiskTree.parse(name) else { return false }
         let identity = try catalog.identity(of: object)
         switch role {
         case .link: return false
         case .unfinished:
+            guard keepsUnfinished else { return false }
             guard let identity else { return object > catalog.state.lastObject }
             // One more name of what is shown by now is nothing to go on with: it would be written to where it is shown.
             return try staging.status(of: name).identity != identity || catalog.isPending(object)

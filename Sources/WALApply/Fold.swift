@@ -246,6 +246,11 @@ struct Fold {
         return row
     }
 
+    /// As it was before the batch.
+    func old(_ object: ObjectID) throws -> ObjectRow? {
+        try before[object] ?? catalog.object(object)
+    }
+
     /// The version before the batch, or one that was staged since; after its drop, whichever it was then.
     func known(_ object: ObjectID) throws -> Known? {
         guard let identity = try catalog.identity(of: object) else { return dropped[object] }

@@ -19,6 +19,8 @@ final class Stager {
     let metadata: MetadataWriter
     /// The tree is not seen by anybody yet, so everything new goes straight to its name.
     private let isHidden: Bool
+    /// See ``Applier/isShort``.
+    private let isShort: Bool
     private let fault: (() throws -> Void)?
     let writeback: Writeback
     let written: WrittenBytes
@@ -29,12 +31,13 @@ final class Stager {
     var clones: Bool?
     /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
     private(set) var drifted: Set<ObjectID> = []
+    /// Those with another mode or owner than the catalog knew.
+    private(set) var restamped: Set<ObjectID> = []
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
         disk: DiskTree, bodies: [[UInt8]], ready: Set<ObjectID>?, blocks: (any BlockSource)?, metadata: MetadataWriter,
-        isHidden: Bool,
-        fault: (() throws -> Void)?, writeback: Writeback, written: WrittenBytes
+        isHidden: Bool, isShort: Bool, fault: (() throws -> Void)?, writeback: Writeback, written: WrittenBytes
     ) {
         self.disk = disk
         staging = disk.staging
@@ -43,6 +46,7 @@ final class Stager {
         self.blocks = blocks
         self.metadata = metadata
         self.isHidden = isHidden
+        self.isShort = isShort
         self.fault = fault
         self.writeback = writeback
         self.written = written
@@ -55,6 +59,7 @@ final class Stager {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
         let tasks = try fold.takeTasks().map { try keepingEnd($0, fold) }
+        if isShort { try staging.requireRoom(for: tasks.reduce(0) { $0 + $1.fetches.byteCount }) }
         var expected = tasks[...]
         var directories = 0
         for task in tasks {
@@ -76,21 +81,52 @@ final class Stager {
         }
         try blocks?.forgetExpected()
         try writeSimple(simple)
+        // An edit of an application has its own event, and is captured. A hidden tree is nobody's to edit.
+        guard ready == nil, !isHidden else { return }
         try checkMetadata(&fold)
+        try checkTouched(&fold)
     }
 
     /// Metadata of a file that somebody edited would hide the edit.
     private func checkMetadata(_ fold: inout Fold) throws {
-        // An edit of an application has its own event, and is captured.
-        guard ready == nil else { return }
         for object in fold.metadata {
-            guard let known = try fold.known(object), known.kind == .file, let checked = known.checked,
-                let place = try disk.locate(object, identity: known.identity)
-            else { continue }
-            guard try checked.isEdited(place.directory.status(of: place.name)) else { continue }
-            drifted.insert(object)
-            fold.metadata.remove(object)
+            guard let old = try fold.old(object), let place = try disk.locate(object, identity: old.identity) else {
+                continue
+            }
+            let now = try place.directory.status(of: place.name)
+            if Occupant(old).isEdited(now) {
+                drifted.insert(object)
+                fold.metadata.remove(object)
+            } else if isRestamped(old, now) {
+                restamped.insert(object)
+            }
         }
+    }
+
+    /// What stands at the names that the batch changes: mode and owner are set again where somebody has changed them.
+    private func checkTouched(_ fold: inout Fold) throws {
+        for entry in fold.touched.values {
+            guard let before = entry.before, !restamped.contains(before.object),
+                let old = try fold.old(before.object), old.identity == before.identity,
+                let directory = try disk.directory(entry.place.parent)
+            else { continue }
+            let now: FileStatus
+            do throws(SystemError) {
+                now = try directory.status(of: entry.place.name)
+            } catch {
+                if error.isNotFound { continue }
+                throw error
+            }
+            guard now.identity == old.identity, isRestamped(old, now) else { continue }
+            restamped.insert(before.object)
+            if try fold.catalog.identity(of: before.object) == old.identity { fold.metadata.insert(before.object) }
+        }
+    }
+
+    private func isRestamped(_ old: ObjectRow, _ now: FileStatus) -> Bool {
+        let least = metadata.isPrivileged ? 0 : old.kind.ownersLeastMode
+        return old.kind != .symlink && now.mode != old.metadata.mode | least
+            || metadata.isPrivileged && (now.uid != old.metadata.uid || now.gid != old.metadata.gid)
     }
 
     // MARK: Directories
@@ -476,6 +512,28 @@ extension Fold.Task {
             offset += extent.length
         }
         return requests
+    }
+}
+
+extension [BlockRequest] {
+    fileprivate var byteCount: UInt64 { reduce(0) { $0 + UInt64($1.block.length) } }
+}
+
+extension ChangeSet {
+    /// Of content that is not in it.
+    package var fetchedBytes: UInt64 {
+        changes.reduce(0) { sum, change in
+            guard case .put(_, _, .file(let content)) = change else { return sum }
+            return content.extents.reduce(sum) { $0 + ($1.isFetch ? $1.length : 0) }
+        }
+    }
+}
+
+extension Directory {
+    /// Throws where the file system has no room for so much.
+    package func requireRoom(for bytes: UInt64) throws(SystemError) {
+        guard try space().availableBytes < bytes else { return }
+        throw SystemError(code: Errno.noSpace, call: "fallocate", path: currentPath.map { PathText.escaped($0) })
     }
 }
 

@@ -53,6 +53,7 @@ package struct TreeCheck {
         let handles = TreeHandles(root: root)
         let device = try root.status().dev
         let filter = try catalog.filter().matcher
+        try checkRoot(root, catalog, filter, &result)
         var waiting: [ObjectID] = [.root]
         while let object = waiting.popLast() {
             try progress.checkCancelled()
@@ -94,6 +95,18 @@ package struct TreeCheck {
             for row in known[next...] { try addMissing(row, object, catalog, &result) }
         }
         return result
+    }
+
+    /// The root has no name; what it is, is compared as of any other directory.
+    private func checkRoot(
+        _ root: Directory, _ catalog: CatalogTransaction, _ filter: FilterMatcher, _ result: inout Result
+    ) throws {
+        guard let known = try catalog.object(.root) else { return }
+        let status = try root.status()
+        let isSet = isSet(known.metadata, .directory, status, try root.attributes().attributes)
+        let isRestamped = !known.metadata.mtime.mayBeKept(as: status.mtime)
+        guard try !isSet || isRestamped && !holdsExcluded(root, [], filter) else { return }
+        try add(.metadata, .root, Name(trusted: [0x2E]), .root, catalog, &result)
     }
 
     /// A file that still lacks blocks is not in the tree yet, and is not missed.
@@ -140,8 +153,12 @@ package struct TreeCheck {
         status.mtime = row.metadata.mtime
         guard try isSet(row, status, directory) else { return false }
         let inner = try directory.openDirectory(row.name)
-        let innerPath = filter.looksAtPaths ? path + row.name.bytes + [0x2F] : []
-        return try inner.entries().contains { try isExcluded($0, in: inner, innerPath, filter) }
+        return try holdsExcluded(inner, filter.looksAtPaths ? path + row.name.bytes + [0x2F] : [], filter)
+    }
+
+    private func holdsExcluded(_ directory: Directory, _ path: [UInt8], _ filter: FilterMatcher) throws -> Bool {
+        guard !filter.isEmpty else { return false }
+        return try directory.entries().contains { try isExcluded($0, in: directory, path, filter) }
     }
 
     private func isSpecial(_ name: Name, _ directory: Directory, _ device: UInt64) throws -> Bool {
@@ -194,17 +211,18 @@ package struct TreeCheck {
 
     /// Owner, mode and attributes are those of the catalog, as far as this process could have set them.
     private func isSet(_ row: ChildRow, _ status: FileStatus, _ directory: Directory) throws -> Bool {
-        let isOwned = !isPrivileged || (status.uid == row.metadata.uid && status.gid == row.metadata.gid)
-        // Not of a primary, which sets no modes.
-        let least = isPrivileged || ignoresSpecial ? 0 : row.kind.ownersLeastMode
-        let hasMode = row.kind == .symlink || status.mode == row.metadata.mode | least
-        return try isOwned && hasMode && hasAttributes(row, directory)
+        isSet(row.metadata, row.kind, status, try directory.attributes(of: row.name).attributes)
     }
 
-    private func hasAttributes(_ row: ChildRow, _ directory: Directory) throws(SystemError) -> Bool {
-        let found = try directory.attributes(of: row.name).attributes
-        let wanted = row.metadata.attributes
-        return isPrivileged ? found == wanted : found.unprivileged == wanted.unprivileged
+    private func isSet(_ wanted: Metadata, _ kind: Kind, _ status: FileStatus, _ attributes: Attributes) -> Bool {
+        let isOwned = !isPrivileged || (status.uid == wanted.uid && status.gid == wanted.gid)
+        // Not of a primary, which sets no modes.
+        let least = isPrivileged || ignoresSpecial ? 0 : kind.ownersLeastMode
+        let hasMode = kind == .symlink || status.mode == wanted.mode | least
+        let hasAttributes =
+            isPrivileged
+            ? attributes == wanted.attributes : attributes.unprivileged == wanted.attributes.unprivileged
+        return isOwned && hasMode && hasAttributes
     }
 
     /// Every block where the catalog has it; holes must read as zero.

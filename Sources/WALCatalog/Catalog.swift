@@ -62,7 +62,7 @@ package final class Catalog: Sendable {
                 try CatalogTransaction.prepareIndex(pool, isKept: indexesBlocks)
             }
         } catch let error as DatabaseError {
-            throw CatalogError(code: error.resultCode.rawValue, "\(path): \(error)")
+            throw CatalogError(code: error.resultCode.rawValue, path: path, "\(path): \(error)")
         } catch {
             throw .database("\(path): \(error)")
         }
@@ -79,7 +79,7 @@ package final class Catalog: Sendable {
             do {
                 return try body()
             } catch let error as DatabaseError {
-                throw CatalogError(code: error.resultCode.rawValue, "\(error)")
+                throw CatalogError(code: error.resultCode.rawValue, path: path, "\(error)")
             }
         } catch let error as CatalogError {
             if case .damaged(let text) = error { damaged(text) }

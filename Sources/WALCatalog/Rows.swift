@@ -154,8 +154,8 @@ package struct CatalogState: Hashable, Sendable {
 package enum CatalogError: Error, Sendable, CustomStringConvertible {
     /// SQLite's own words.
     case database(String)
-    /// The disk is full; the transaction was taken back.
-    case full(String)
+    /// The disk is full; the transaction was taken back. The path of the database, and SQLite's own words.
+    case full(path: String, String)
     /// Not what was written: SQLite's own words, or a row that no program of ours writes.
     case damaged(String)
     /// An entry that does not fit what the catalog holds.
@@ -164,7 +164,7 @@ package enum CatalogError: Error, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .database(let text): "catalog.sqlite: \(text)"
-        case .full(let text): "no space left for catalog.sqlite: \(text)"
+        case .full(let path, let text): "cannot write '\(path)': No space left on device (\(text))"
         case .damaged(let text):
             "catalog.sqlite is damaged (\(text)); start walship or walrecv for the tree, which makes it anew"
         case .mismatch(let text): "entry does not fit the catalog: \(text)"
@@ -174,10 +174,10 @@ package enum CatalogError: Error, Sendable, CustomStringConvertible {
 
 extension CatalogError {
     /// Of SQLite's result codes, without what they are extended by.
-    init(code: Int32, _ text: String) {
+    init(code: Int32, path: String, _ text: String) {
         self =
             switch code & 0xFF {
-            case SQLITE_FULL: .full(text)
+            case SQLITE_FULL: .full(path: path, text)
             case SQLITE_CORRUPT, SQLITE_NOTADB: .damaged(text)
             default: .database(text)
             }

@@ -55,7 +55,8 @@ struct SQLStatement {
         default:
             let text = String(cString: sqlite3_errmsg(connection))
             sqlite3_reset(handle)
-            throw CatalogError(code: code, text)
+            let path = sqlite3_db_filename(connection, "main").map { String(cString: $0) } ?? ""
+            throw CatalogError(code: code, path: path, text)
         }
     }
 

@@ -19,7 +19,7 @@ import Testing
             try changeEverything(replica.folder)
             let found = try world.run("walctl", "verify", "--deep", replica.folder)
             #expect(found.status == 2, "\(found)")
-            for path in ["folder/edited", "folder/deleted", "added", "mode", "was-a-file", "added-folder"] {
+            for path in ["folder/edited", "folder/deleted", "added", "mode", "was-a-file", "added-folder", "."] {
                 #expect(found.output.contains("  \(path)\n"), "\(path): \(found)")
             }
             let repair = try world.run("walctl", "verify", "--deep", "--repair", replica.folder)
@@ -100,6 +100,7 @@ import Testing
         unlink(tree + "/folder/deleted")
         try writeFile(tree + "/added", "added on the replica")
         chmod(tree + "/mode", 0o600)
+        chmod(tree, 0o700)
         unlink(tree + "/was-a-file")
         for folder in ["was-a-file", "added-folder"] {
             try FileManager.default.createDirectory(atPath: "\(tree)/\(folder)", withIntermediateDirectories: true)

@@ -18,7 +18,7 @@ import WALTestKit
             for index in 0..<24 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             _ = try world.mark(primary)
             let stalled = try replica.waitForState("stalled")
-            #expect(!stalled.notes.isEmpty)
+            expectNamed(stalled, in: replica)
             #expect(try primary.status()?.replica("disk/replica") != nil)
             unlink(disk + "/ballast")
             try world.expectEqual(primary, port: port, [replica])
@@ -36,7 +36,7 @@ import WALTestKit
             let primary = try world.primary(source, port: port)
             try fill(disk + "/ballast", leavingMegabytes: 20, of: disk)
             let replica = try world.replica("disk/replica", from: port)
-            try replica.waitForState("stalled")
+            expectNamed(try replica.waitForState("stalled"), in: replica)
             unlink(disk + "/ballast")
             try world.expectEqual(primary, port: port, [replica])
         }
@@ -55,7 +55,7 @@ import WALTestKit
             // The tree takes 20 of them, so the log has 10.
             for index in 0..<20 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             let stalled = try primary.waitForState("stalled")
-            #expect(stalled.notes.contains { $0.contains("no space") }, "\(stalled.notes)")
+            expectNamed(stalled, in: primary)
             unlink(disk + "/ballast")
             try primary.waitForState("streaming")
             try world.expectEqual(primary, port: port, [replica])
@@ -81,6 +81,49 @@ import WALTestKit
             try replica.restart()
             try world.expectEqual(primary, port: port, [replica])
         }
+    }
+
+    /// What has filled the disk is its own, and by the time that it knows, nobody wants it any more.
+    @Test func whatIsNotWantedAnyMoreMakesRoom() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            random.announce()
+            _ = try world.mountExt4("disk", megabytes: 28)
+            let source = try world.folder("source")
+            for index in 0..<4 { try writeFile("\(source)/file-\(index)", random.bytes(1000)) }
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let proxy = try world.proxy(to: port)
+            let replica = try world.replica("disk/replica", from: proxy.port)
+            try world.catchUp(primary, [replica])
+            for round in 0..<3 {
+                try writeFile(source + "/large", random.bytes(40 << 20))
+                expectNamed(try replica.waitForState("stalled"), in: replica)
+                // It is not asked for again and again.
+                try until("a look at the room") { proxy.down > 0 }
+                usleep(1_500_000)
+                let before = proxy.down
+                usleep(3_000_000)
+                #expect(proxy.down - before < 1 << 20, "round \(round): \(proxy.down - before) bytes while it waits")
+                if round == 1 {
+                    try replica.stop()
+                    try replica.restart()
+                }
+                unlink(source + "/large")
+                try world.catchUp(primary, [replica])
+                let status = try replica.waitForState("streaming")
+                #expect(!status.notes.contains { $0.contains("No space") }, "\(status.notes)")
+            }
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
+    /// The status says what cannot be written, and why.
+    private func expectNamed(_ stalled: Status, in node: Node) {
+        let state = "'\(node.folder)/.wal/"
+        #expect(
+            stalled.notes.contains { $0.contains(state) && $0.contains("No space left on device (") },
+            "\(stalled.notes)")
     }
 
     /// Takes all room of the file system but so much.

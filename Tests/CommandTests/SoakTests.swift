@@ -32,6 +32,12 @@ import WALTreeKit
             let count = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(node.child.pid)/fd").count
             descriptors[node.program] = (max(descriptors[node.program]?.most ?? 0, count), count)
         }
+
+        /// Several times what they take; what grows without end comes there in a run that is long enough.
+        func expectBounded() {
+            for (program, bytes) in memory { #expect(bytes < 512 << 20, "\(program)") }
+            for (program, count) in descriptors { #expect(count.last < 1000, "\(program)") }
+        }
     }
 
     @Test func equalAfterABadDay() async throws {
@@ -80,6 +86,10 @@ import WALTreeKit
                     try figures.count(node)
                 }
                 report(figures, since: start, source)
+                figures.expectBounded()
+            }
+            if seconds >= 600 {
+                #expect(figures.crashes > 0 && figures.stops > 0 && figures.lines > 10, "a day without misfortunes")
             }
             for node in [replica, primary] { try node.stop() }
             // The script looks for this.

@@ -81,6 +81,25 @@ import WALTreeKit
         try expectEqual(drift: ["file"])
     }
 
+    /// Mode and owner are somebody's, too, and are found wherever the primary changes anything of what has them.
+    @Test func anotherModeIsHealedWhateverTheChange() throws {
+        try Files.setMode(replica.path + "/file", 0o600)
+        try Files.write(primary.path + "/file", "version 2")
+        try Files.setMode(replica.path + "/twin", 0o606)
+        try Files.rename(primary.path + "/twin", primary.path + "/moved")
+        try Files.setMode(replica.path + "/folder/empty", 0o622)
+        try Files.setMode(primary.path + "/folder/empty", 0o640)
+        try Files.setMode(replica.path + "/folder/deep", 0o711)
+        try Files.rename(primary.path + "/folder/deep", primary.path + "/folder/depth")
+        if geteuid() == 0 { #expect(lchown(replica.path + "/folder/symlink", 4, 5) == 0) }
+        try Files.rename(primary.path + "/folder/symlink", primary.path + "/symlink")
+        try primary.mark()
+        try replica.follow(primary, blocks: blocks)
+        #expect(try kept() == [:])
+        try expectEqual(
+            drift: ["file", "moved", "folder/empty", "folder/depth"] + (geteuid() == 0 ? ["symlink"] : []))
+    }
+
     @Test func editedFileIsHealedWhenItIsMoved() throws {
         try Files.append(replica.path + "/twin", Array(" edited".utf8))
         try Files.rename(primary.path + "/twin", primary.path + "/moved")

@@ -53,15 +53,16 @@ final class LogSink: CaptureSink {
                 break
             } catch {
                 guard case .noSpace = error else { throw error }
-                logger.error("\(error); capture waits for room")
-                signal.isStalled = true
+                let text = "\(error)"
+                if signal.stalled != text { logger.error("\(text); capture waits for room") }
+                signal.stalled = text
                 // Room may come from retention as replicas move on, or from the operator.
                 try prune(adding: UInt64(segment.bytes.count))
                 _ = signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil }
                 if signal.stopped.withLock({ $0 }) { throw error }
             }
         }
-        signal.isStalled = false
+        signal.stalled = nil
         signal.advance()
         return segment.position
     }

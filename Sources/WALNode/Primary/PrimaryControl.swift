@@ -258,7 +258,7 @@ extension PrimaryNode {
         if let damage = damage.withLock({ $0 }) {
             notes.append("\(damage.text); replicas that need segment \(damage.seq) reconcile with the tree instead")
         }
-        if signal.isStalled { notes.append("no space for the log: free some on \(folder.path)") }
+        if let stalled = signal.stalled { notes.append(stalled) }
         return notes
     }
 }

@@ -406,7 +406,7 @@ package final class PrimaryNode: NodeRole, LogSource {
         while true {
             switch try capture(into: sink, deletions, &acceptsDeletions) {
             case .stopped: return
-            case .full: if waitForRoom() { return }
+            case .full(let text): if waitForRoom(text) { return }
             case .inDoubt(let doubt, let scanNanoseconds):
                 try report(doubt)
                 // Looking again costs what the last look did; a twentieth of the time may go into that.
@@ -417,28 +417,30 @@ package final class PrimaryNode: NodeRole, LogSource {
             }
             // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way, before anything
             // is captured.
-            while try !hasCaughtUp(with: writer) {
-                if waitForRoom() { return }
+            while let text = try stillBehind(writer) {
+                if waitForRoom(text) { return }
             }
-            signal.isStalled = false
+            signal.stalled = nil
         }
     }
 
     /// True when the node stops.
-    private func waitForRoom() -> Bool {
-        signal.isStalled = true
+    private func waitForRoom(_ text: String) -> Bool {
+        if signal.stalled != text { logger.error("\(text); waiting for room") }
+        signal.stalled = text
         return signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil } ?? false
     }
 
-    private func hasCaughtUp(with writer: LogWriter) throws -> Bool {
+    /// Why the catalog, or what a client wrote, is still behind the log; nil when it is not.
+    private func stillBehind(_ writer: LogWriter) throws -> String? {
         do {
             try Self.catchUp(catalog, with: writer, folder, logger)
-            return true
-        } catch CatalogError.full {
-            return false
+            return nil
+        } catch let error as CatalogError {
+            guard case .full = error else { throw error }
+            return "\(error)"
         } catch let error as SystemError where error.isNoSpace || error.isDenied || error.isBusy {
-            logger.error("\(error); what a client wrote is not in the tree yet, trying again")
-            return false
+            return "\(error); what a client wrote is not in the tree yet"
         }
     }
 
@@ -455,8 +457,8 @@ package final class PrimaryNode: NodeRole, LogSource {
 
     private enum CaptureEnd {
         case stopped
-        /// No room for the catalog.
-        case full
+        /// No room for the catalog, or for what a client wrote.
+        case full(String)
         /// With what the first scan has cost, where that met the doubt.
         case inDoubt(CaptureError, scanNanoseconds: UInt64)
     }
@@ -486,12 +488,10 @@ package final class PrimaryNode: NodeRole, LogSource {
             return .stopped
         } catch let error as CatalogError {
             guard case .full = error else { throw error }
-            logger.error("\(error); capture waits for room")
-            return .full
+            return .full("\(error)")
         } catch let error as ApplyError {
             guard case .unfinished = error else { throw error }
-            logger.error("\(error)")
-            return .full
+            return .full("\(error)")
         } catch let error as CaptureError {
             guard error.isDoubt else { throw error }
             return .inDoubt(error, scanNanoseconds: isReady ? 0 : Clock.monotonicNanoseconds() - began)

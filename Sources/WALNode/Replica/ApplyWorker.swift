@@ -35,6 +35,15 @@ final class ApplyWorker {
 
     /// Finishes what a crash interrupted and finds out where the replica stands.
     func prepare() throws {
+        while true {
+            do { return try prepareOnce() } catch {
+                guard wait(for: error) else { throw error }
+                if node.waitForStop(nanoseconds: 0) { throw CaptureError.stopped }
+            }
+        }
+    }
+
+    private func prepareOnce() throws {
         try? node.folder.directory.unlink(Name("catalog.next.sqlite"))
         let state = try catalog.state()
         if try applier.hasHiddenTree, state.position.seq > 0 {
@@ -45,6 +54,7 @@ final class ApplyWorker {
             return
         }
         try applier.recover()
+        node.recovered(\.applyStall)
         if state.position.seq > 0 {
             if state.mustReconcile { node.update { $0.needsSync = true } }
             try checkAtStart()
@@ -130,7 +140,7 @@ final class ApplyWorker {
                     return
                 case .pending: try fetchMissing()
                 }
-                node.recovered()
+                node.recovered(\.applyStall)
             } catch ApplyError.interrupted {
                 node.waitForLink()
             } catch let error as ApplyError {
@@ -139,22 +149,40 @@ final class ApplyWorker {
                 logger.warning("\(error)")
                 if !applier.isHidden { try checkAtStart() }
                 node.dropLink("the replica must reconcile")
-            } catch let error as SystemError
-                where error.isNoSpace || error.isDenied || error.isBusy || error.isBeyondFileSystem
-            {
-                // Room may come, and so may a right: an immutable file, a device without the privilege to make it. What is
-                // mounted in the tree may go, and what this file system cannot hold may go from the primary's.
-                let remedy = error.isBusy ? "; something is mounted on it here, unmount that" : ""
-                node.stall("\(error)\(remedy)", isRoom: error.isNoSpace)
-                _ = node.waitForStop(nanoseconds: 1_000_000_000)
-            } catch let error as CatalogError {
-                guard case .full = error else { throw error }
-                node.stall("\(error)")
-                _ = node.waitForStop(nanoseconds: 1_000_000_000)
+            } catch {
+                guard wait(for: error) else { throw error }
             }
             reportDrift()
         }
         try applier.finish()
+    }
+
+    /// False where nothing is to be waited for.
+    private func wait(for error: any Error) -> Bool {
+        switch error {
+        case let error as SystemError
+        where error.isNoSpace || error.isDenied || error.isBusy || error.isBeyondFileSystem:
+            // Room may come, and so may a right: an immutable file, a device without the privilege to make it. What is
+            // mounted in the tree may go, and what this file system cannot hold may go from the primary's.
+            let remedy = error.isBusy ? "; something is mounted on it here, unmount that" : ""
+            node.stall(\.applyStall, "\(error)\(remedy)", isRoom: error.isNoSpace)
+        case CatalogError.full: node.stall(\.applyStall, "\(error)")
+        default: return false
+        }
+        _ = node.waitForStop(nanoseconds: 1_000_000_000)
+        return true
+    }
+
+    /// Where there was none before, what a sync brings is not asked for before there is: it would come again and again. It
+    /// comes over the connection that the sync was begun on, which waits.
+    private func waitForRoom(_ bytes: UInt64, _ session: SyncSession) throws {
+        guard applier.isShort else { return }
+        while true {
+            do { return try node.folder.staging.requireRoom(for: bytes) } catch {
+                guard wait(for: error) else { throw error }
+            }
+            guard node.link === session.link, !node.waitForStop(nanoseconds: 0) else { throw ApplyError.interrupted }
+        }
     }
 
     /// What came in a sync is no tree, and nothing of this replica's is in doubt for that.
@@ -307,6 +335,7 @@ final class ApplyWorker {
     private func receiveEverything(_ session: SyncSession, _ begin: SyncBegin) throws {
         // An earlier one that could not be read again, on a full disk. What is there is sent all the same, so it must go.
         if try applier.hasHiddenTree { try applier.discardHidden() }
+        try waitForRoom(begin.contentBytes, session)
         try applier.hide()
         let blocks = LinkBlocks(link: session.link, isUnasked: true) { [node] bytes in
             node.consume(bytes)
@@ -392,6 +421,7 @@ final class ApplyWorker {
             node.consume(bytes)
             node.update { $0.syncBytes += bytes }
         }
+        try waitForRoom(set.fetchedBytes, session)
         // Before the tree is at a position of it: a position without its history could go on with another.
         try node.adoptHistory(of: session.sender)
         do {

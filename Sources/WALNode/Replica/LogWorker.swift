@@ -81,12 +81,13 @@ final class LogWorker: Sendable {
                     break
                 }
                 guard case .noSpace = error else { throw error }
-                node.stall("\(error)")
+                node.stall(\.logStall, "\(error)")
                 try prune(writer)
                 if node.waitForStop(nanoseconds: 1_000_000_000) { return }
             }
         }
         try writer.sync()
+        node.recovered(\.logStall)
         node.logged(writer.durableEnd, bytes: group.reduce(0) { $0 + UInt64($1.bytes.count) }, group)
     }
 

@@ -119,7 +119,7 @@ extension ReplicaNode {
                 bytes: progress.bytesRead.load(ordering: .relaxed), totalBytes: nil)
         }
         status.traffic = NodeStatus.Traffic(of: self, state.traffic.count)
-        if let problem = state.problem { status.notes.append(problem) }
+        status.notes += [state.problem, state.logStall, state.applyStall].compactMap { $0 }
         if let unset = unsetAttributes.summary {
             status.notes.append("\(unset.count) extended attributes could not be set; the first: \(unset.first)")
         }

@@ -439,19 +439,22 @@ package final class ReplicaNode: NodeRole, LogSource {
         state.wait(timeoutNanoseconds: nanoseconds) { $0.isStopping ? true : nil } ?? false
     }
 
-    func stall(_ problem: String, isRoom: Bool = true) {
-        logger.error("\(problem); \(isRoom ? "waiting for room" : "trying again")")
-        update {
-            if !$0.isHalted { $0.phase = .stalled }
-            $0.problem = problem
+    /// Of the log or of the tree, which wait for different things.
+    func stall(_ part: any WritableKeyPath<ReplicaState, String?> & Sendable, _ problem: String, isRoom: Bool = true) {
+        let isNew = state.update { state in
+            if !state.isHalted { state.phase = .stalled }
+            defer { state[keyPath: part] = problem }
+            return state[keyPath: part] != problem
         }
+        if isNew { logger.error("\(problem); \(isRoom ? "waiting for room" : "trying again")") }
     }
 
-    func recovered() {
+    func recovered(_ part: any WritableKeyPath<ReplicaState, String?> & Sendable) {
         state.withLock { state in
-            guard state.phase == .stalled else { return }
+            guard state[keyPath: part] != nil else { return }
+            state[keyPath: part] = nil
+            guard state.phase == .stalled, !state.isStalled else { return }
             state.phase = state.link == nil ? .connecting : state.connectedPhase
-            state.problem = nil
         }
     }
 

@@ -56,6 +56,9 @@ struct ReplicaState: Sendable {
     var beats: [(clock: UInt64, seq: UInt64)] = []
     var primaryCaptureTime: Int64 = 0
     var problem: String?
+    /// What keeps the log, and what the tree, from going on; each thread takes its own back.
+    var logStall: String?
+    var applyStall: String?
     var isStopping = false
     /// See ``Ack/groupTag``.
     var groupTag: UInt64 = 0
@@ -70,7 +73,8 @@ struct ReplicaState: Sendable {
     var checks: [CheckRequest] = []
 
     /// While the connection stands and nothing is in the way.
-    var connectedPhase: Phase { isIncomplete ? .syncing : .streaming }
+    var connectedPhase: Phase { isStalled ? .stalled : isIncomplete ? .syncing : .streaming }
+    var isStalled: Bool { logStall != nil || applyStall != nil }
 
     /// All but what the connection itself knows, how much was taken off it, and what is counted elsewhere.
     var ack: Ack {

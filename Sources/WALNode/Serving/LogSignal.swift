@@ -4,15 +4,17 @@ import WALSystem
 /// Tells connections that the log has grown.
 final class LogSignal: Sendable {
     private let listeners = Mutex<[ObjectIdentifier: @Sendable () -> Void]>([:])
-    private let stalled = Atomic<Bool>(false)
+    /// What keeps the log, or what follows from it, from being written.
+    private let stall = Mutex<String?>(nil)
     let stopped = Monitor<Bool>(false)
     /// The first scan is done: before that there is no tree to list.
     let ready = Monitor<Bool>(false)
 
-    var isStalled: Bool {
-        get { stalled.load(ordering: .relaxed) }
-        set { stalled.store(newValue, ordering: .relaxed) }
+    var stalled: String? {
+        get { stall.withLock { $0 } }
+        set { stall.withLock { $0 = newValue } }
     }
+    var isStalled: Bool { stalled != nil }
 
     func listen(_ owner: AnyObject, _ body: @escaping @Sendable () -> Void) {
         listeners.withLock { $0[ObjectIdentifier(owner)] = body }
