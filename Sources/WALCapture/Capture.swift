@@ -288,9 +288,16 @@ package final class Capture {
     /// Before anything may be taken for deleted. Who empties the tree with all that is in it takes the state away, too, and
     /// what is written to files without a name is lost.
     private func checkRoot() throws {
-        guard let now = try? Directory.open(path: rootPath).status(), now.identity == rootStatus.identity,
-            now.dev == rootStatus.dev
-        else { throw CaptureError.rootReplaced(rootPath) }
+        let now: FileStatus?
+        do throws(SystemError) {
+            now = try Directory.open(path: rootPath).status()
+        } catch {
+            if error.isDenied { throw CaptureError.rootDenied(rootPath) }
+            now = nil
+        }
+        guard let now, now.identity == rootStatus.identity, now.dev == rootStatus.dev else {
+            throw CaptureError.rootReplaced(rootPath)
+        }
         guard try state.status().linkCount > 0, Self.identity(of: Self.catalogName, in: state) == catalogIdentity else {
             throw CaptureError.stateGone(state.currentPath.map { PathText.escaped($0) } ?? "")
         }

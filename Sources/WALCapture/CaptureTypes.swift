@@ -39,6 +39,8 @@ package protocol CaptureSink: AnyObject {
 package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// Another directory, or none, stands where the root was at the start.
     case rootReplaced(String)
+    /// Nobody may look into the root for now.
+    case rootDenied(String)
     /// The catalog is of another directory than the root.
     case otherTree
     /// What the state folder held at the start is not there any more.
@@ -56,7 +58,7 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// The tree may not be the tree, so nothing is taken for deleted: it takes somebody who knows, or time, to go on.
     package var isDoubt: Bool {
         switch self {
-        case .rootReplaced, .otherTree, .stateGone, .tooManyDeletions: true
+        case .rootReplaced, .rootDenied, .otherTree, .stateGone, .tooManyDeletions: true
         case .mountPoint, .tooLarge, .stopped: false
         }
     }
@@ -65,6 +67,7 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
         switch self {
         case .rootReplaced(let path):
             "\(path) is not the directory that it was at the start; nothing was taken for deleted"
+        case .rootDenied(let path): "\(path) cannot be read: Permission denied; nothing was taken for deleted"
         case .otherTree:
             "the catalog describes another directory than the one that is there now; nothing was taken for deleted"
         case .stateGone(let path): "the state folder \(path) was removed or replaced while it was in use"
@@ -79,10 +82,15 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
         }
     }
 
-    /// What to do about a doubt. `accept` is what an operator does to say that it is meant.
-    package func remedy(accept: String) -> String {
+    /// What to do about a doubt. `accept` is what an operator does to say that it is meant; `stateInRoot` is the name of the
+    /// state folder where that has gone with the root.
+    package func remedy(accept: String, stateInRoot: String?) -> String {
         switch self {
-        case .rootReplaced: "put it back, or, if the new one is meant, stop, start again there and then \(accept)"
+        case .rootReplaced:
+            "put it back, or, if the new one is meant, stop, "
+                + (stateInRoot.map { "move \($0) from the old one into it, " } ?? "")
+                + "start again there and then \(accept)"
+        case .rootDenied: "give back the right to read it"
         case .otherTree: "if this one was restored in its place, \(accept)"
         case .stateGone: "stop, and restore it from a copy, or start again to begin a new history"
         case .tooManyDeletions: "put them back, or, if that is meant, \(accept)"

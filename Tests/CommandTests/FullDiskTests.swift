@@ -4,7 +4,7 @@ import Testing
 import WALTestKit
 
 /// A full disk delays and never loses: the daemon says `stalled`, waits, and goes on when there is room.
-@Suite(.enabled(if: World.isRoot)) struct FullDiskTests {
+@Suite(.enabled(if: World.isRoot, "needs root, to mount file systems")) struct FullDiskTests {
     @Test func aReplicaWithoutRoomForTheLogWaits() throws {
         try withWorld { world in
             var random = SeededRandom()

@@ -155,6 +155,31 @@ import WALTestKit
         }
     }
 
+    /// What the message says to do, done to the letter.
+    @Test func aNewRootThatIsMeantGoesOnWithTheHistory() throws {
+        try withPair { world, source, primary, replica in
+            let away = source + ".away"
+            try FileManager.default.moveItem(atPath: source, toPath: away)
+            try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: false)
+            try writeFile(source + "/new", "of the new root")
+            try writeFile(away + "/file 0", "changed")
+            let note = try poll("a note") {
+                let status = try Status(world.must("walctl", "status", away, "--json"))
+                return status.notes.first { $0.contains("new one is meant") }
+            }
+            #expect(note.contains("stop, move .wal from the old one into it, start again there and then"), "\(note)")
+            #expect(note.hasSuffix("walctl resume \(source) --accept-deletions"), "\(note)")
+            #expect(try primary.child.terminate() == 0)
+            try FileManager.default.moveItem(atPath: away + "/.wal", toPath: source + "/.wal")
+            try primary.restart()
+            try primary.waitForState("stalled")
+            try world.must("walctl", "resume", source, "--accept-deletions")
+            try world.catchUp(primary, [replica])
+            #expect(try count(replica.folder) == 1)
+            #expect(try text(ofFile: replica.folder + "/new") == "of the new root")
+        }
+    }
+
     @Test func aSymlinkForARootIsFollowedAndWatched() throws {
         try withWorld { world in
             let target = try world.folder("target")

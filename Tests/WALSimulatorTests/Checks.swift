@@ -108,6 +108,7 @@ final class Checks {
         // One that reconciles names where it is, which counts for nothing.
         guard !ack.isSyncing else { return }
         acknowledged[node.place] = try log.view.position(at: ack.durable)
+        node.say("acknowledges \(acknowledged[node.place]?.short ?? "-")")
     }
 
     /// What it had is set aside.

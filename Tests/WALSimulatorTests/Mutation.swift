@@ -21,6 +21,8 @@ enum Mutation: String, CaseIterable, Sendable {
     case addsManyAtOnce
     /// Whoever promises counts, be it a member or not.
     case everybodyPromises
+    /// Who was never told of a group is all of it.
+    case nobodyIsEverybody
     /// How many must promise is reckoned before they do, and not again.
     case groupLookedAtOnce
     /// Few promises are enough for a handover, though the primary that was drained cannot be fenced any more.

@@ -323,6 +323,10 @@ final class Node {
         var writer: LogWriter?
         try perform { writer = try openLog() }
         guard let writer else { return }
+        // Of one that is to reconcile anyhow an earlier attempt has done it.
+        if !disk.catalog.mustReconcile, try writer.view.holds(disk.catalog.position) {
+            try Primary.catchUp(self, writer)
+        }
         let fork = try commonEnd(writer.view, primary.writer.view)
         let isForked = fork.map { writer.end.seq > $0.seq } ?? true
         say("rejoins \(leader.name): at \(writer.end.short), the fork is at \(fork?.short ?? "no common segment")")

@@ -94,6 +94,9 @@ final class Promoter {
             return stop("epoch \(leader) was promoted already")
         }
         names = Self.members(of: newest)
+        guard !names.isEmpty || world.mutation == .nobodyIsEverybody else {
+            return stop("nobody was told who belongs to the group")
+        }
         if names.isEmpty || world.mutation == .everybodyPromises { names = withVoters(names) }
         needed = promises(of: names, seen, isPlanned: isPlanned).promises
         let able = voters.filter(\.isWhole)

@@ -53,7 +53,7 @@ final class Primary {
     }
 
     /// The log is first and the catalog second, so after a crash the catalog may be behind. It is never ahead.
-    private static func catchUp(_ node: Node, _ writer: LogWriter) throws {
+    static func catchUp(_ node: Node, _ writer: LogWriter) throws {
         var catalog = node.disk.catalog
         guard try writer.view.holds(catalog.position) else {
             throw SimulationFailure(

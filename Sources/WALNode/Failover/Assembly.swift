@@ -22,10 +22,6 @@ package struct Assembly {
         voters = seen.filter { seen in
             seen.status.role == "replica" || (seen.status.role == "fenced" && names.contains(seen.status.node))
         }
-        if members.isEmpty {
-            // No primary has ever told of a group.
-            members = voters.map { NodeStatus.Group.Member(name: $0.status.node, address: nil) }
-        }
         for index in members.indices {
             let own = voters.first { $0.status.node == members[index].name }?.status.group?.address
             members[index].address = own ?? members[index].address

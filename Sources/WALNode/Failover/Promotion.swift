@@ -107,6 +107,12 @@ package struct Promotion {
             throw NodeError(
                 .failed, "\(absent.map(\.description).joined(separator: ", ")): no replica of this group answers there")
         }
+        guard !assembly.members.isEmpty || isForced else {
+            throw NodeError(
+                .notMet,
+                "no primary has told \(first.node) yet who belongs to the group, so others may have more. Promote one that was told, "
+                    + "or give --force: what only others have is then lost to the group")
+        }
         var needed = assembly.needed(isPlanned: isPlanned)
         var warnings: [String] = []
         let able = voters.filter { Self.isWhole($0.status) }

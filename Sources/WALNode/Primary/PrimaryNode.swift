@@ -446,14 +446,19 @@ package final class PrimaryNode: NodeRole, LogSource {
 
     private func report(_ doubt: CaptureError) throws {
         if settings.endsInDoubt {
-            throw NodeError(.failed, "\(doubt): \(doubt.remedy(accept: "start again with --accept-deletions"))")
+            let accept = "start again with --accept-deletions"
+            throw NodeError(.failed, "\(doubt): \(doubt.remedy(accept: accept, stateInRoot: stateInRoot))")
         }
-        let remedy = doubt.remedy(accept: "walctl resume \(host.rootPath) --accept-deletions")
+        let state = folder.isInRoot ? "" : " --state \(folder.path)"
+        let remedy = doubt.remedy(
+            accept: "walctl resume \(host.rootPath)\(state) --accept-deletions", stateInRoot: stateInRoot)
         let text = "\(doubt): \(remedy)"
         // Its numbers may be others at each look while somebody goes on removing; that is one event.
         if progress.doubt?.hasSuffix(remedy) != true { logger.error("\(text)") }
         progress.doubt = text
     }
+
+    private var stateInRoot: String? { folder.isInRoot ? StateFolder.defaultName : nil }
 
     private enum CaptureEnd {
         case stopped

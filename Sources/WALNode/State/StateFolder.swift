@@ -63,6 +63,9 @@ package final class StateFolder: Sendable {
         statePath ?? rootPath + (rootPath.hasSuffix("/") ? "" : "/") + defaultName
     }
 
+    /// It goes where the root goes.
+    var isInRoot: Bool { path == Self.path(rootPath: rootPath, statePath: nil) }
+
     package var catalogPath: String { path + "/catalog.sqlite" }
     /// Short whatever the tree's path is: an address of a local socket has room for 107 bytes only.
     package var controlSocketPath: String { "/proc/self/fd/\(directory.descriptor)/control.sock" }
