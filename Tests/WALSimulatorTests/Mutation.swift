@@ -48,11 +48,17 @@ enum Mutation: String, CaseIterable, Sendable {
 }
 
 extension Mutation {
-    /// Where it is soon caught. From any other seed on it is caught as well, and it takes longer.
-    var firstSeed: UInt64 {
+    /// Where it is soon caught; nil where that takes more runs than `swift test` has time for.
+    var firstSeed: UInt64? {
         switch self {
-        case .epochBeginsSilently: 1
-        default: 1
+        case .syncsNothing, .promiseNotDurable, .acknowledgesBeforeSync, .chainUnchecked, .epochUnchecked,
+            .promisesTwice, .tooFewPromises, .notTheFurthest, .prunesUnapplied, .keepsTheFork:
+            1
+        case .everybodyCounts: 204
+        case .startIgnored, .groupLookedAtOnce, .nobodyIsEverybody, .giverNotFenced, .handsOverLate,
+            .handsOverUnsettled, .handsOverUnasked, .epochBeginsSilently, .addsManyAtOnce, .everybodyPromises,
+            .oldGroupLeadsOn:
+            nil
         }
     }
 }
