@@ -28,7 +28,10 @@ package final class Applier {
     /// Objects whose new content is whole in `staging/` already.
     var ready: Set<ObjectID> = []
     /// There was no room for a step: whatever is to be fetched is fetched only where there is room for it.
-    package private(set) var isShort = false
+    package internal(set) var isShort = false
+    /// Of the step that is committed and not wholly published: what is to be healed, and what to be reported.
+    private var drifted: Set<ObjectID> = []
+    private var restamped: Set<ObjectID> = []
     /// For tests: called before every step that a crash may come before. What it throws stops the batch there, as a
     /// crash would.
     package var fault: (() throws -> Void)?
@@ -174,9 +177,8 @@ package final class Applier {
     ) throws {
         try goOn()
         var journal = Journal()
-        var drifted: Set<ObjectID> = []
-        var restamped: Set<ObjectID> = []
         var patches: [Name] = []
+        var hasFetched = false
         do {
             try catalog.write(durably: true) { transaction in
                 var fold = try Fold(transaction)
@@ -189,6 +191,7 @@ package final class Applier {
                     try !transaction.state.mustReconcile && transaction.pendingObjects().isEmpty
                 journal = makeJournal(fold, stager)
                 (drifted, restamped) = (stager.drifted, stager.restamped)
+                hasFetched = stager.hasFetched
                 try transaction.setJournal(journal.encoded())
                 try fault?()
                 try syncStaged()
@@ -197,20 +200,20 @@ package final class Applier {
             }
         } catch {
             for patch in patches { try? staging.unlink(patch) }
+            (drifted, restamped) = ([], [])
             if Self.isNoSpace(error) { makeRoom() }
             throw error
         }
-        isShort = false
+        if hasFetched { isShort = false }
         isUnfinished = true
         try fault?()
-        try publish(journal, drifted: drifted)
-        try report(restamped)
+        try publish(journal)
         isUnfinished = false
         // The patches of the batch before are durable in their files now; these are not yet.
         try tidy(keeping: Set(patches))
     }
 
-    private static func isNoSpace(_ error: any Error) -> Bool {
+    package static func isNoSpace(_ error: any Error) -> Bool {
         switch error {
         case let error as SystemError: error.isNoSpace
         case CatalogError.full: true
@@ -271,19 +274,20 @@ package final class Applier {
         return journal
     }
 
-    private func report(_ restamped: Set<ObjectID>) throws {
+    private func reportRestamped() throws {
         guard !restamped.isEmpty else { return }
         try catalog.read { transaction in
             for object in restamped.sorted() {
+                if object == .root { quarantine.report(".") }
                 guard let place = try transaction.places(of: object, limit: 1).first else { continue }
                 let parent = try transaction.path(of: place.parent) ?? []
                 quarantine.report(PathText.joined(parent + [place.name]))
             }
         }
+        restamped.removeAll()
     }
 
-    private func publish(_ journal: Journal, drifted: Set<ObjectID> = []) throws {
-        var drifted = drifted
+    private func publish(_ journal: Journal) throws {
         var unpatched: Set<ObjectID> = []
         try catalog.read { transaction in
             var publisher = Publisher(
@@ -293,6 +297,8 @@ package final class Applier {
             drifted.formUnion(publisher.drifted)
             unpatched = publisher.unpatched
         }
+        try reportRestamped()
+        if isPrimary { drifted.removeAll() }
         guard !(drifted.isEmpty && unpatched.isEmpty), !isPrimary else { return }
         try fault?()
         try catalog.write(durably: true) { transaction in
@@ -304,6 +310,7 @@ package final class Applier {
             transaction.state.isComplete =
                 try !transaction.state.mustReconcile && transaction.pendingObjects().isEmpty
         }
+        drifted.removeAll()
     }
 
     /// Leaves in `staging/` what still has a use: files that lack blocks, objects without a name, content of unfinished

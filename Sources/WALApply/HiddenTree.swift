@@ -28,6 +28,13 @@ extension Applier {
 
     /// A part of a first sync: nothing of it needs to outlive a crash, for what is found then is read again.
     package func applyHidden(_ sets: [ChangeSet], blocks: any BlockSource) throws {
+        do { try build(sets, blocks) } catch {
+            if Self.isNoSpace(error) { isShort = true }
+            throw error
+        }
+    }
+
+    private func build(_ sets: [ChangeSet], _ blocks: any BlockSource) throws {
         let bodies = sets.map(\.body)
         try catalog.write { transaction in
             if try transaction.object(.root) == nil {

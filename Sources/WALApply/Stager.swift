@@ -33,6 +33,8 @@ final class Stager {
     private(set) var drifted: Set<ObjectID> = []
     /// Those with another mode or owner than the catalog knew.
     private(set) var restamped: Set<ObjectID> = []
+    /// Something was to be had from elsewhere.
+    private(set) var hasFetched = false
     private var stagedDirectories: Set<ObjectID> = []
 
     init(
@@ -59,7 +61,9 @@ final class Stager {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
         let tasks = try fold.takeTasks().map { try keepingEnd($0, fold) }
-        if isShort { try staging.requireRoom(for: tasks.reduce(0) { $0 + $1.fetches.byteCount }) }
+        let lacking = try tasks.reduce(UInt64(0)) { try $0 + lackingBytes($1) }
+        hasFetched = lacking > 0
+        if isShort { try staging.requireRoom(for: lacking) }
         var expected = tasks[...]
         var directories = 0
         for task in tasks {
@@ -85,6 +89,22 @@ final class Stager {
         guard ready == nil, !isHidden else { return }
         try checkMetadata(&fold)
         try checkTouched(&fold)
+        try checkParents(fold)
+    }
+
+    /// Room that what is to be fetched for a file still takes, beside what an earlier attempt has left of it.
+    private func lackingBytes(_ task: Fold.Task) throws -> UInt64 {
+        let bytes = task.fetches.byteCount
+        guard bytes > 0, isShort else { return bytes }
+        var held: UInt64 = 0
+        for role in [DiskTree.Role.unfinished, .waiting] {
+            do throws(SystemError) {
+                held = max(held, try staging.status(of: DiskTree.name(role, task.row.id)).allocatedBlocks * 512)
+            } catch {
+                if !error.isNotFound { throw error }
+            }
+        }
+        return bytes - min(bytes, held)
     }
 
     /// Metadata of a file that somebody edited would hide the edit.
@@ -120,6 +140,15 @@ final class Stager {
             guard now.identity == old.identity, isRestamped(old, now) else { continue }
             restamped.insert(before.object)
             if try fold.catalog.identity(of: before.object) == old.identity { fold.metadata.insert(before.object) }
+        }
+    }
+
+    /// Directories whose entries change, the root among them.
+    private func checkParents(_ fold: Fold) throws {
+        for object in fold.restamped where !fold.newDirectories.contains(object) && !restamped.contains(object) {
+            guard let old = try fold.old(object), let directory = try disk.directory(object) else { continue }
+            let now = try directory.status()
+            if object == .root || now.identity == old.identity, isRestamped(old, now) { restamped.insert(object) }
         }
     }
 
@@ -532,7 +561,9 @@ extension ChangeSet {
 extension Directory {
     /// Throws where the file system has no room for so much.
     package func requireRoom(for bytes: UInt64) throws(SystemError) {
-        guard try space().availableBytes < bytes else { return }
+        // Names, the catalog and the log take some, too.
+        let margin = bytes / 16 + 4 << 20
+        guard bytes > 0, try space().availableBytes < bytes.addingReportingOverflow(margin).partialValue else { return }
         throw SystemError(code: Errno.noSpace, call: "fallocate", path: currentPath.map { PathText.escaped($0) })
     }
 }

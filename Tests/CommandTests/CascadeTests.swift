@@ -53,6 +53,35 @@ import WALTestKit
         }
     }
 
+    /// A replica of a replica is none of those that the primary counts: its own promise is not enough, and theirs are.
+    @Test func theEndOfTheChainIsPromoted() throws {
+        try withWorld { world in
+            let addresses = try (0..<3).map { _ in "127.0.0.1:\(try freePort())" }
+            let a = try Node(world, "walship", try world.folder("a"), ["--listen", addresses[0], "--name", "a"])
+            func replica(_ name: String, _ number: Int) throws -> Node {
+                try Node(
+                    world, "walrecv", try world.folder(name),
+                    ["--from", addresses[number - 1], "--listen", addresses[number], "--name", name])
+            }
+            let b = try replica("b", 1)
+            let c = try replica("c", 2)
+            try world.catchUp(a, [b, c])
+            _ = try world.put(a.folder, "before", "1", "--durable", "1", "--timeout", "30s")
+            try world.catchUp(a, [b, c])
+            try a.crash()
+            b.child.signal(SIGSTOP)
+            let refused = try world.run("walctl", "promote", addresses[2], "--timeout", "5s")
+            #expect(refused.status == 2 && refused.errors.contains("0 of 1 replicas can promise"), "\(refused)")
+            b.child.signal(SIGCONT)
+            try world.must("walctl", "promote", addresses[2])
+            _ = try world.put(c.folder, "after", "2", "--durable", "1", "--timeout", "60s")
+            try world.catchUp(c, [b])
+            #expect(try Oracle.differences(c.folder, b.folder).isEmpty)
+            #expect(try text(ofFile: b.folder + "/before") == "1" && text(ofFile: b.folder + "/after") == "2")
+            for node in [b, c] { try node.stop() }
+        }
+    }
+
     /// Whoever starts first.
     @Test func oneThatHasNothingYetIsWaitedFor() throws {
         try withWorld { world in

@@ -80,6 +80,8 @@ package struct ControlResponse: Codable, Sendable {
     package var epoch: UInt64?
     /// `rejoin`: of the primary.
     package var address: String?
+    /// `fence`: the group as it was then.
+    package var members: [NodeStatus.Group.Member]?
     /// `promise`: it can lead. `holds`: the position lies on its log. `rejoin`: it is a replica already.
     package var isWhole: Bool?
     package var freshness: Freshness?

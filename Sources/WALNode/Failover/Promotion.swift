@@ -133,9 +133,9 @@ package struct Promotion {
             var fence = Self.request(.fence, epoch, history)
             fence.position = handover.position
             fence.members = [NodeStatus.Group.Member(name: first.node, address: first.group?.address)]
-            _ = try await GroupClient.ask(giver.address, fence, seconds: 10)
-            // The group as it was then.
-            needed = needed.hearing([try await GroupClient.status(of: giver.address)])
+            var given = giver.status
+            given.group?.members = try await GroupClient.ask(giver.address, fence, seconds: 10).members ?? []
+            needed = needed.hearing([given])
         }
         for leader in leaders where leader.status.node != giver?.status.node {
             say("fencing \(leader.status.node) at \(leader.address)")

@@ -30,12 +30,16 @@ extension PrimaryNode {
         }.sorted { $0.name < $1.name }
     }
 
-    /// The next that is to count: it is there, and nobody was told of it yet.
+    /// The next that is to count: it follows this primary, and nobody was told of it yet. Who is refused is none.
     private func newcomer(_ file: NodeFile) -> NodeFile.Member? {
         let known = Set((file.members ?? []).map(\.name))
         guard known.count < Limits.maxGroupMembers else { return nil }
-        return replicas.entries.filter { $0.value.owner != nil && !known.contains($0.key) }
+        return replicas.entries.filter { isFollowing($0.value) && !known.contains($0.key) }
             .min { $0.key < $1.key }.map { NodeFile.Member(name: $0.key, address: $0.value.reachable) }
+    }
+
+    private func isFollowing(_ entry: ReplicaRegistry.Entry) -> Bool {
+        entry.owner != nil && (entry.state == "streaming" || entry.state == "syncing")
     }
 
     /// A higher number is told when so many have all that was acknowledged under the lower one: a promotion that knew of it
@@ -82,14 +86,17 @@ extension PrimaryNode {
         let needed = neededSoon(file)
         if Set(names) == Set(voters), needed == file.votersNeeded ?? 0 {
             let next = (members + (newcomer(file).map { [$0] } ?? [])).sorted { $0.name < $1.name }
-            guard next != file.members ?? [] else { return false }
-            try host.identity.update { $0.members = next }
+            guard file.role == .primary, next != file.members ?? [] else { return false }
+            // Not of one that was fenced meanwhile: whoever did knows the group as it was.
+            try host.identity.update { if $0.role == .primary { $0.members = next } }
             return true
         }
         let quorum = Quorum(replicas: voters.count, needed: Int(file.votersNeeded ?? 0))
-        guard replicas.count(of: voters, noted: group().tag) >= quorum.notes else { return false }
+        let notes = replicas.count(of: voters, noted: group().tag)
+        guard file.role == .primary, notes >= quorum.notes else { return false }
         // Before it counts. Where they are, this node must know after a restart: one of them may lead by then.
         try host.identity.update { file in
+            guard file.role == .primary else { return }
             file.members = members
             file.voters = names
             file.votersNeeded = needed
@@ -162,8 +169,8 @@ extension PrimaryNode {
                 // The operator's word that it will neither acknowledge nor promise anything.
                 file.voters?.removeAll { $0 == name }
             }
+            replicas.setVoters(file.voters ?? [])
         }
-        replicas.setVoters(file.voters ?? [])
         groupNoted()
         signal.advance()
         logger.notice("replica \(name) is forgotten")

@@ -36,8 +36,11 @@ final class ApplyWorker {
     /// Finishes what a crash interrupted and finds out where the replica stands.
     func prepare() throws {
         while true {
-            do { return try prepareOnce() } catch {
-                guard wait(for: error) else { throw error }
+            do {
+                try prepareOnce()
+                return node.recovered(\.applyStall)
+            } catch {
+                guard Applier.isNoSpace(error), wait(for: error) else { throw error }
                 if node.waitForStop(nanoseconds: 0) { throw CaptureError.stopped }
             }
         }
@@ -54,7 +57,6 @@ final class ApplyWorker {
             return
         }
         try applier.recover()
-        node.recovered(\.applyStall)
         if state.position.seq > 0 {
             if state.mustReconcile { node.update { $0.needsSync = true } }
             try checkAtStart()
@@ -136,11 +138,16 @@ final class ApplyWorker {
                 case .segments: try applyBatch()
                 case .check(let request): check(request)
                 case .retire(let done):
-                    done(Result { try applier.retire() })
+                    do { try applier.retire() } catch {
+                        done(.failure(error))
+                        throw error
+                    }
+                    done(.success(()))
                     return
                 case .pending: try fetchMissing()
                 }
-                node.recovered(\.applyStall)
+                // A look at the tree says nothing of what waits.
+                if case .check = work {} else { node.recovered(\.applyStall) }
             } catch ApplyError.interrupted {
                 node.waitForLink()
             } catch let error as ApplyError {
@@ -174,14 +181,16 @@ final class ApplyWorker {
     }
 
     /// Where there was none before, what a sync brings is not asked for before there is: it would come again and again. It
-    /// comes over the connection that the sync was begun on, which waits.
-    private func waitForRoom(_ bytes: UInt64, _ session: SyncSession) throws {
+    /// comes over the connection that the sync was begun on, which waits. After a minute it is tried all the same: holes take
+    /// no room, and some file systems compress.
+    private func waitForRoom(_ bytes: UInt64) throws {
         guard applier.isShort else { return }
-        while true {
+        let deadline = Clock.monotonicNanoseconds() + 60_000_000_000
+        while Clock.monotonicNanoseconds() < deadline {
             do { return try node.folder.staging.requireRoom(for: bytes) } catch {
                 guard wait(for: error) else { throw error }
             }
-            guard node.link === session.link, !node.waitForStop(nanoseconds: 0) else { throw ApplyError.interrupted }
+            guard !node.isSessionOver, !node.waitForStop(nanoseconds: 0) else { throw ApplyError.interrupted }
         }
     }
 
@@ -335,7 +344,7 @@ final class ApplyWorker {
     private func receiveEverything(_ session: SyncSession, _ begin: SyncBegin) throws {
         // An earlier one that could not be read again, on a full disk. What is there is sent all the same, so it must go.
         if try applier.hasHiddenTree { try applier.discardHidden() }
-        try waitForRoom(begin.contentBytes, session)
+        try waitForRoom(begin.contentBytes)
         try applier.hide()
         let blocks = LinkBlocks(link: session.link, isUnasked: true) { [node] bytes in
             node.consume(bytes)
@@ -421,7 +430,7 @@ final class ApplyWorker {
             node.consume(bytes)
             node.update { $0.syncBytes += bytes }
         }
-        try waitForRoom(set.fetchedBytes, session)
+        try waitForRoom(set.fetchedBytes)
         // Before the tree is at a position of it: a position without its history could go on with another.
         try node.adoptHistory(of: session.sender)
         do {

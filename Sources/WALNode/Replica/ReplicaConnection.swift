@@ -42,6 +42,9 @@ extension ReplicaNode {
         if !isSyncing { queueBarrier() }
     }
 
+    /// The connection of the sync that is under way has ended.
+    var isSessionOver: Bool { state.withLock { $0.afterSession != nil } }
+
     var link: Link? { state.withLock { $0.link } }
 
     func dropLink(_ reason: String) {

@@ -103,6 +103,7 @@ package final class ReplicaNode: NodeRole, LogSource {
             try await withGracefulShutdownHandler {
                 try await serve()
             } onGracefulShutdown: { [self] in
+                preparedSignal.continuation.finish()
                 let until = settings.until
                 finished.finish(
                     until == nil
@@ -155,7 +156,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         try await finished.wait()
     }
 
-    private let prepared = Monitor<Bool>(false)
+    let prepared = Monitor<Bool>(false)
     private let preparedSignal = AsyncStream.makeStream(of: Void.self)
 
     private func waitUntilPrepared() async {
@@ -185,10 +186,8 @@ package final class ReplicaNode: NodeRole, LogSource {
                 try runUntilDiverged(applying)
                 workerEnded(nil)
             } catch CaptureError.stopped {
-                preparedSignal.continuation.finish()
                 workerEnded(nil)
             } catch {
-                preparedSignal.continuation.finish()
                 workerEnded(NodeError(error))
             }
         }
@@ -221,6 +220,7 @@ package final class ReplicaNode: NodeRole, LogSource {
     }
 
     private func workerEnded(_ error: NodeError?) {
+        preparedSignal.continuation.finish()
         if let error { finished.finish(.failure(error)) }
         let left = workersLeft.withLock { left in
             left -= 1
@@ -252,6 +252,8 @@ package final class ReplicaNode: NodeRole, LogSource {
     /// Ends ``run()`` in order.
     package func shutDown() {
         finished.finish(.success(()))
+        // Also one that waits for room before it is what it is to be.
+        preparedSignal.continuation.finish()
     }
 
     package var isOver: Bool { finished.isOver }

@@ -22,7 +22,7 @@ extension ReplicaNode {
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
         dropReplicas("a higher epoch was promised")
         // What came under the old epoch is logged, so that the position tells all of it.
-        await leaveLink("a higher epoch was promised")
+        try await leaveLink("a higher epoch was promised")
         let state = snapshot
         return Promise(
             position: state.ack.durable == state.durable.seq
@@ -42,18 +42,21 @@ extension ReplicaNode {
         dropReplicas("another primary is followed")
         logger.notice("following \(text)", metadata: ["epoch": "\(epoch)"])
         upstream.appoint(address)
-        await leaveLink("another primary is followed")
-        hurry()
+        defer { hurry() }
+        try await leaveLink("another primary is followed")
     }
 
     /// Applies all that is durable, and stops being a replica: returns where it then stands. Throws, and goes on as before,
     /// when that is not possible now.
     func drain() async throws -> Position {
-        guard snapshot.isWhole else {
+        guard snapshot.isWhole, prepared.withLock({ $0 }) else {
             throw NodeError(.failed, "\(nodeFile.node) is not whole: it must finish its sync first")
         }
         update { $0.isDraining = true }
-        await leaveLink("about to lead")
+        do { try await leaveLink("about to lead") } catch {
+            update { $0.isDraining = false }
+            throw error
+        }
         let outcome: Result<Void, any Error> = await withCheckedContinuation { continuation in
             let once = Once(continuation)
             update { $0.retired = { once.resume($0) } }
@@ -74,10 +77,14 @@ extension ReplicaNode {
     private static let drainSeconds = 50.0
 
     /// Ends the connection to the primary; returns when all that came over it is in the log. The next one may stand by then.
-    private func leaveLink(_ reason: String) async {
+    /// Throws where the log has no room for it: whoever asked is not to wait for that.
+    private func leaveLink(_ reason: String) async throws {
         guard let left = link else { return }
         dropLink(reason)
-        while link === left, !isOver { try? await Task.sleep(for: .milliseconds(2)) }
+        while link === left, !isOver {
+            if let stall = snapshot.logStall { throw NodeError(.noSpace, stall) }
+            try? await Task.sleep(for: .milliseconds(2))
+        }
     }
 }
 

@@ -47,8 +47,10 @@ final class FencedNode: NodeRole {
         finished.finish(.success(()))
     }
 
-    private var text: String {
-        let file = host.identity.value
+    private var text: String { Self.text(host.identity.value, host) }
+
+    /// Why this node does not lead, and what to do.
+    static func text(_ file: NodeFile, _ host: NodeHost) -> String {
         guard let leader = file.leader else {
             let whom = file.successor.map { " of \($0.name)" } ?? ""
             return

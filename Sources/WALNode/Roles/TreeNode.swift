@@ -275,11 +275,7 @@ package final class TreeNode: Service {
                 if before.isRejoining == true, host.identity.value.isRejoining != true { endRole() }
                 return
             }
-            let why =
-                leader.map {
-                    "another primary was promoted at epoch \(epoch); the primary is \($0); walctl rejoin "
-                        + "\(host.rootPath) makes this one a replica"
-                } ?? "epoch \(epoch) is promised to \(successor?.name ?? "another one")"
+            let why = FencedNode.text(host.identity.value, host)
             logger.critical("deposed: \(why); nothing is captured or shipped now")
             endRole()
         }
@@ -432,6 +428,7 @@ extension TreeNode: ControlService {
             try await fence(epoch: epoch, leader: request.address, successor: successor) { [self] in
                 try requireGivable(request, epoch)
             }
+            response.members = NodeStatus.Group(host.identity.value, address: nil).members
         case .rejoin:
             response.isWhole = try await !rejoin(leader: request.address)
             response.address = host.identity.value.leader

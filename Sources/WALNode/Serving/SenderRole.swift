@@ -100,6 +100,8 @@ final class SenderRole: PeerRole {
     }
 
     func tick() {
+        // It is a newcomer only when it follows, which its acknowledgements tell.
+        node.groupNoted()
         tellGroup()
         perform(
             machine.tick(now: Clock.monotonicNanoseconds()) { node.heartbeat(echo: echo) })

@@ -150,7 +150,8 @@ import WALTestKit
             return try Victim.allCases.map { ($0, try pair.trace(of: $0)) }
         }
         for (victim, trace) in traces {
-            try #require(trace.count > 20, "\(victim) passes \(trace.count) failpoints")
+            // Of some calls there are few.
+            try #require(trace.count > (calls.isEmpty ? 20 : 5), "\(victim) passes \(trace.count) failpoints")
             for _ in 0..<Self.crashes {
                 let story = draw(victim, trace, &random)
                 do {
