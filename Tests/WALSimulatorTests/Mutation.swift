@@ -54,10 +54,13 @@ extension Mutation {
         case .syncsNothing, .promiseNotDurable, .acknowledgesBeforeSync, .chainUnchecked, .epochUnchecked,
             .promisesTwice, .tooFewPromises, .notTheFurthest, .prunesUnapplied, .keepsTheFork:
             1
+        case .epochBeginsSilently: 187
         case .everybodyCounts: 204
-        case .startIgnored, .groupLookedAtOnce, .nobodyIsEverybody, .giverNotFenced, .handsOverLate,
-            .handsOverUnsettled, .handsOverUnasked, .epochBeginsSilently, .addsManyAtOnce, .everybodyPromises,
-            .oldGroupLeadsOn:
+        case .giverNotFenced: 627
+        case .groupLookedAtOnce: 1197
+        case .handsOverLate: 2736
+        case .startIgnored, .nobodyIsEverybody, .handsOverUnsettled, .handsOverUnasked, .addsManyAtOnce,
+            .everybodyPromises, .oldGroupLeadsOn:
             nil
         }
     }
