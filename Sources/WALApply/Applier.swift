@@ -62,18 +62,11 @@ package final class Applier {
         let journal = try catalog.read { try Journal(decoding: try $0.journal()) }
         if !journal.isEmpty {
             try publish(journal)
-            try clearJournal()
+            try forgetJournal(tidies: true)
         } else {
             try tidy()
         }
         isUnfinished = false
-    }
-
-    /// All of it is in the tree. What was staged for it goes first, when the tree is durable: the catalog may need the room.
-    private func clearJournal() throws {
-        try staging.syncFilesystem()
-        try tidy()
-        try catalog.write(durably: true) { try $0.setJournal([]) }
     }
 
     /// Publishes what an error has kept from it since the last batch was committed.
@@ -84,7 +77,7 @@ package final class Applier {
     /// Before an end in good order: after it, what somebody does to the tree until the next start is seen as what it is.
     package func finish() throws {
         try goOn()
-        if try !catalog.read({ try $0.journal() }).isEmpty { try clearJournal() }
+        if try !catalog.read({ try $0.journal() }).isEmpty { try forgetJournal(tidies: true) }
     }
 
     /// Ends this time as a replica: nobody is there any more to bring what files lack, so the tree is what it shows. What
@@ -95,8 +88,10 @@ package final class Applier {
         try tidy()
     }
 
-    func forgetJournal() throws {
+    /// All of it is in the tree. What was staged for it goes first, when the tree is durable: the catalog may need the room.
+    func forgetJournal(tidies: Bool = false) throws {
         try staging.syncFilesystem()
+        if tidies { try tidy() }
         try catalog.write(durably: true) { try $0.setJournal([]) }
     }
 

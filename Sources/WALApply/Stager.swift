@@ -33,7 +33,7 @@ final class Stager {
     private(set) var drifted: Set<ObjectID> = []
     /// Those with another mode or owner than the catalog knew.
     private(set) var restamped: Set<ObjectID> = []
-    /// Something was to be had from elsewhere.
+    /// Where there was no room before: something was to be had from elsewhere.
     private(set) var hasFetched = false
     private var stagedDirectories: Set<ObjectID> = []
 
@@ -61,9 +61,10 @@ final class Stager {
         for object in fold.newDirectories.sorted() { try stageDirectories(object, fold) }
         var simple: [SimpleFile] = []
         let tasks = try fold.takeTasks().map { try keepingEnd($0, fold) }
-        let lacking = try tasks.reduce(UInt64(0)) { try $0 + lackingBytes($1) }
-        hasFetched = lacking > 0
-        if isShort { try staging.requireRoom(for: lacking) }
+        if isShort {
+            hasFetched = tasks.contains { $0.content?.fetchedBytes ?? 0 > 0 }
+            try staging.requireRoom(for: tasks.reduce(0) { try $0 + lackingBytes($1) })
+        }
         var expected = tasks[...]
         var directories = 0
         for task in tasks {
@@ -94,8 +95,8 @@ final class Stager {
 
     /// Room that what is to be fetched for a file still takes, beside what an earlier attempt has left of it.
     private func lackingBytes(_ task: Fold.Task) throws -> UInt64 {
-        let bytes = task.fetches.byteCount
-        guard bytes > 0, isShort else { return bytes }
+        let bytes = task.content?.fetchedBytes ?? 0
+        guard bytes > 0 else { return 0 }
         var held: UInt64 = 0
         for role in [DiskTree.Role.unfinished, .waiting] {
             do throws(SystemError) {
@@ -544,8 +545,9 @@ extension Fold.Task {
     }
 }
 
-extension [BlockRequest] {
-    fileprivate var byteCount: UInt64 { reduce(0) { $0 + UInt64($1.block.length) } }
+extension FileContent {
+    /// What is not in the set.
+    fileprivate var fetchedBytes: UInt64 { extents.reduce(0) { $0 + ($1.isFetch ? $1.length : 0) } }
 }
 
 extension ChangeSet {
@@ -553,7 +555,7 @@ extension ChangeSet {
     package var fetchedBytes: UInt64 {
         changes.reduce(0) { sum, change in
             guard case .put(_, _, .file(let content)) = change else { return sum }
-            return content.extents.reduce(sum) { $0 + ($1.isFetch ? $1.length : 0) }
+            return sum + content.fetchedBytes
         }
     }
 }

@@ -53,9 +53,7 @@ final class LogSink: CaptureSink {
                 break
             } catch {
                 guard case .noSpace = error else { throw error }
-                let text = "\(error)"
-                if signal.stalled != text { logger.error("\(text); capture waits for room") }
-                signal.stalled = text
+                if signal.stalls("\(error)") { logger.error("\(error); capture waits for room") }
                 // Room may come from retention as replicas move on, or from the operator.
                 try prune(adding: UInt64(segment.bytes.count))
                 _ = signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil }

@@ -426,8 +426,7 @@ package final class PrimaryNode: NodeRole, LogSource {
 
     /// True when the node stops.
     private func waitForRoom(_ text: String) -> Bool {
-        if signal.stalled != text { logger.error("\(text); waiting for room") }
-        signal.stalled = text
+        if signal.stalls(text) { logger.error("\(text); waiting for room") }
         return signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil } ?? false
     }
 

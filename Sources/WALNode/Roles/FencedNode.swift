@@ -47,10 +47,11 @@ final class FencedNode: NodeRole {
         finished.finish(.success(()))
     }
 
-    private var text: String { Self.text(host.identity.value, host) }
+    private var text: String { Self.text(host) }
 
     /// Why this node does not lead, and what to do.
-    static func text(_ file: NodeFile, _ host: NodeHost) -> String {
+    static func text(_ host: NodeHost) -> String {
+        let file = host.identity.value
         guard let leader = file.leader else {
             let whom = file.successor.map { " of \($0.name)" } ?? ""
             return

@@ -275,7 +275,7 @@ package final class TreeNode: Service {
                 if before.isRejoining == true, host.identity.value.isRejoining != true { endRole() }
                 return
             }
-            let why = FencedNode.text(host.identity.value, host)
+            let why = FencedNode.text(host)
             logger.critical("deposed: \(why); nothing is captured or shipped now")
             endRole()
         }

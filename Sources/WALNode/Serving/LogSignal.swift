@@ -16,6 +16,14 @@ final class LogSignal: Sendable {
     }
     var isStalled: Bool { stalled != nil }
 
+    /// False where it is stalled for that already.
+    func stalls(_ text: String) -> Bool {
+        stall.withLock { stall in
+            defer { stall = text }
+            return stall != text
+        }
+    }
+
     func listen(_ owner: AnyObject, _ body: @escaping @Sendable () -> Void) {
         listeners.withLock { $0[ObjectIdentifier(owner)] = body }
     }

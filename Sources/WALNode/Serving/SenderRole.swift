@@ -76,7 +76,7 @@ final class SenderRole: PeerRole {
                 perform(machine.refuse(Refusal(.busy, text)))
                 return
             }
-            // The others are to know of this one, before anything that it acknowledges can count.
+            // It may be reached elsewhere than before, which the others are to know.
             node.groupNoted()
             node.signal.advance()
             logger[metadataKey: "replica"] = "\(hello.node)"
