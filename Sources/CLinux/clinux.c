@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +13,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
@@ -315,6 +317,26 @@ int cl_allocate(int descriptor, int64_t offset, int64_t length) {
     return RETRY(fallocate(descriptor, FALLOC_FL_KEEP_SIZE, offset, length));
 }
 
+int cl_allocate_open(const char *path, int64_t length) {
+    struct stat wanted, status;
+    if (stat(path, &wanted) != 0)
+        return -errno;
+    DIR *descriptors = opendir("/proc/self/fd");
+    if (!descriptors)
+        return -errno;
+    int result = 0;
+    for (struct dirent *entry = readdir(descriptors); entry; entry = readdir(descriptors)) {
+        int descriptor = atoi(entry->d_name);
+        if (entry->d_name[0] == '.' || fstat(descriptor, &status) != 0 || status.st_dev != wanted.st_dev ||
+            status.st_ino != wanted.st_ino || (fcntl(descriptor, F_GETFL) & O_ACCMODE) == O_RDONLY)
+            continue;
+        result = cl_allocate(descriptor, 0, length);
+        break;
+    }
+    closedir(descriptors);
+    return result;
+}
+
 int cl_punch_hole(int descriptor, int64_t offset, int64_t length) {
     return RETRY(fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
 }
@@ -450,6 +472,7 @@ int cl_descriptor_space(int descriptor, struct cl_space *space) {
     space->total_bytes = (uint64_t)status.f_blocks * status.f_frsize;
     space->available_bytes = (uint64_t)status.f_bavail * status.f_frsize;
     space->free_inodes = status.f_favail;
+    space->block_bytes = status.f_frsize;
     return 0;
 }
 

@@ -39,6 +39,8 @@ package final class Catalog: Sendable {
         self.indexesBlocks = indexesBlocks
         isReadOnly = readOnly
         self.damaged = damaged
+        let index = SharedIndex(of: path)
+        try index.requireRoom()
         do {
             var configuration = Configuration()
             configuration.readonly = readOnly
@@ -57,12 +59,15 @@ package final class Catalog: Sendable {
                         """)
             }
             pool = try DatabasePool(path: path, configuration: configuration)
+            try index.reserve()
             if !readOnly {
                 try Schema.migrator.migrate(pool)
                 try CatalogTransaction.prepareIndex(pool, isKept: indexesBlocks)
             }
         } catch let error as DatabaseError {
             throw CatalogError(code: error.resultCode.rawValue, path: path, "\(path): \(error)")
+        } catch let error as CatalogError {
+            throw error
         } catch {
             throw .database("\(path): \(error)")
         }
@@ -135,7 +140,10 @@ package final class Catalog: Sendable {
         defer { unlink(name) }
         return try translated {
             var configuration = Configuration()
-            configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = OFF") }
+            // Exclusive, it has no shared index, for which there might be no room.
+            configuration.prepareDatabase {
+                try $0.execute(sql: "PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE")
+            }
             let queue = try DatabaseQueue(path: name, configuration: configuration)
             try pool.backup(to: queue)
             // The copy says of itself that it has a write-ahead file, which would need the name.

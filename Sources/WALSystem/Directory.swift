@@ -138,7 +138,8 @@ package final class Directory: Sendable {
         var raw = cl_space()
         try check(cl_descriptor_space(descriptor, &raw), "fstatvfs", describe(descriptor))
         return FilesystemSpace(
-            totalBytes: raw.total_bytes, availableBytes: raw.available_bytes, availableInodes: raw.free_inodes)
+            totalBytes: raw.total_bytes, availableBytes: raw.available_bytes, availableInodes: raw.free_inodes,
+            blockBytes: raw.block_bytes)
     }
 
     /// Where this directory is now. For messages, not for opening again: it may be renamed at any time.

@@ -10,6 +10,12 @@ extension File {
         try check(result, "fallocate", describe(descriptor))
     }
 
+    /// Reserves space in a file that a library has open in this process and holds locks on, which a handle of one's own
+    /// would give back when it is closed. Does nothing when nobody has it open for writing.
+    package static func allocate(inOpenFile path: String, length: UInt64) throws(SystemError) {
+        try check(cl_allocate_open(path, Int64(clamping: length)), "fallocate", PathText.escaped(Array(path.utf8)))
+    }
+
     /// Turns a range into a hole, which reads as zeros; the size stays, fallocate(2). Not everywhere:
     /// ``SystemError/isUnsupported``.
     package func punchHole(offset: UInt64, length: UInt64) throws(SystemError) {

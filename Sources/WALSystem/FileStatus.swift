@@ -88,4 +88,6 @@ package struct FilesystemSpace: Hashable, Sendable {
     package var availableBytes: UInt64
     /// 0 on file systems that do not count them.
     package var availableInodes: UInt64
+    /// What it hands out at a time.
+    package var blockBytes: UInt64
 }

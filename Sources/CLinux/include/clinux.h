@@ -72,6 +72,9 @@ int cl_fsync(int descriptor);
 int cl_fdatasync(int descriptor);
 int cl_syncfs(int descriptor);
 int cl_allocate(int descriptor, int64_t offset, int64_t length);
+/* Allocates in a file that this process has open already, without a descriptor of its own: closing that would give back
+   the locks that others in this process hold on the file, fcntl(2). 0 too when nobody here has it open for writing. */
+int cl_allocate_open(const char *path, int64_t length);
 int cl_punch_hole(int descriptor, int64_t offset, int64_t length);
 int64_t cl_copy_file_range(int from, int64_t from_offset, int to, int64_t to_offset, size_t length);
 int cl_clone(int from, int to);
@@ -103,7 +106,7 @@ int cl_poll(const int32_t *descriptors, size_t count, size_t urgent, int64_t tim
 
 /* The machine and the process. */
 struct cl_space {
-    uint64_t total_bytes, available_bytes, free_inodes;
+    uint64_t total_bytes, available_bytes, free_inodes, block_bytes;
 };
 int cl_descriptor_space(int descriptor, struct cl_space *space);
 /* A second descriptor of the same open file, closed on exec. */

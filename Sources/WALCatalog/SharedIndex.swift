@@ -1,0 +1,43 @@
+import WALFormat
+import WALSystem
+
+/// The file `-shm` beside a database, in which SQLite's connections share an index of the write-ahead file. It is mapped,
+/// and whoever writes to a mapping where the disk has no room for it is ended by the kernel (SIGBUS). SQLite writes one
+/// byte in every 4 KiB of the file before it maps it. That takes all the room, unless the file system hands it out in
+/// smaller blocks, as small ones of ext4 do: there the rest are holes.
+struct SharedIndex {
+    /// For 32,768 pages of the write-ahead file, eight times as many as it has when they are moved into the database.
+    private static let bytes: UInt64 = 256 << 10
+    private static let stepBytes: UInt64 = 4096
+    private let path: String
+
+    /// - Parameter database: its path.
+    init(of database: String) {
+        path = database + "-shm"
+    }
+
+    /// Before the database is opened: the first to open it begins the file anew and writes to it before anybody can
+    /// reserve room, so that is to be there. What the file holds now is free by then.
+    func requireRoom() throws(CatalogError) {
+        let end = path.lastIndex(of: "/")
+        let above = end.map { path[...$0] } ?? "."
+        let name = Array(path.utf8.suffix(from: end.map { path.index(after: $0) } ?? path.startIndex))
+        // Where it cannot be told, SQLite soon says what is wrong.
+        guard let folder = try? Directory.open(path: String(above)), let space = try? folder.space(),
+            space.blockBytes < Self.stepBytes
+        else { return }
+        let held = (try? folder.status(of: Name(name)).allocatedBlocks) ?? 0
+        guard space.availableBytes + held * 512 < Self.bytes else { return }
+        throw .full(path: path, "it needs \(Self.bytes >> 10) KiB")
+    }
+
+    /// After it was opened, when the file is what it stays.
+    func reserve() throws(CatalogError) {
+        do throws(SystemError) {
+            try File.allocate(inOpenFile: path, length: Self.bytes)
+        } catch {
+            if error.isNoSpace { throw .full(path: path, "it needs \(Self.bytes >> 10) KiB") }
+            // As on file systems that reserve nothing.
+        }
+    }
+}
