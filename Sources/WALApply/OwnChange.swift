@@ -56,7 +56,7 @@ extension Applier {
             return nil
         } catch {
             guard position != nil else { throw error }
-            throw ApplyError.unfinished("\(error)", isNoSpace: (error as? SystemError)?.isNoSpace ?? false)
+            throw ApplyError.unfinished("\(error)", isNoSpace: Self.isNoSpace(error))
         }
         return position
     }

@@ -14,13 +14,13 @@ import WALTestKit
             let primary = try world.primary(source, port: port)
             let replica = try world.replica("disk/replica", from: port)
             try world.catchUp(primary, [replica])
-            try fill(disk + "/ballast", leavingMegabytes: 20, of: disk)
+            try world.fill(disk, leavingMegabytes: 20)
             for index in 0..<24 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             _ = try world.mark(primary)
             let stalled = try replica.waitForState("stalled")
             expectNamed(stalled, in: replica)
             #expect(try primary.status()?.replica("disk/replica") != nil)
-            unlink(disk + "/ballast")
+            try world.unfill(disk)
             try world.expectEqual(primary, port: port, [replica])
             try replica.waitForState("streaming")
         }
@@ -34,10 +34,10 @@ import WALTestKit
             for index in 0..<40 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             let port = try freePort()
             let primary = try world.primary(source, port: port)
-            try fill(disk + "/ballast", leavingMegabytes: 20, of: disk)
+            try world.fill(disk, leavingMegabytes: 20)
             let replica = try world.replica("disk/replica", from: port)
             expectNamed(try replica.waitForState("stalled"), in: replica)
-            unlink(disk + "/ballast")
+            try world.unfill(disk)
             try world.expectEqual(primary, port: port, [replica])
         }
     }
@@ -51,12 +51,12 @@ import WALTestKit
             let primary = try world.primary(source, port: port)
             let replica = try world.replica("replica", from: port)
             try world.catchUp(primary, [replica])
-            try fill(disk + "/ballast", leavingMegabytes: 30, of: disk)
+            try world.fill(disk, leavingMegabytes: 30)
             // The tree takes 20 of them, so the log has 10.
             for index in 0..<20 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             let stalled = try primary.waitForState("stalled")
             expectNamed(stalled, in: primary)
-            unlink(disk + "/ballast")
+            try world.unfill(disk)
             try primary.waitForState("streaming")
             try world.expectEqual(primary, port: port, [replica])
         }
@@ -71,12 +71,12 @@ import WALTestKit
             let primary = try world.primary(source, port: port)
             let replica = try world.replica("disk/replica", from: port)
             try world.catchUp(primary, [replica])
-            try fill(disk + "/ballast", leavingMegabytes: 30, of: disk)
+            try world.fill(disk, leavingMegabytes: 30)
             for index in 0..<20 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             try primary.waitForState("stalled")
             try primary.stop()
             try replica.stop()
-            unlink(disk + "/ballast")
+            try world.unfill(disk)
             try primary.restart()
             try replica.restart()
             try world.expectEqual(primary, port: port, [replica])
@@ -126,14 +126,84 @@ import WALTestKit
             "\(stalled.notes)")
     }
 
-    /// Takes all room of the file system but so much.
-    private func fill(_ path: String, leavingMegabytes: Int, of disk: String) throws {
-        var status = statvfs()
-        guard statvfs(disk, &status) == 0 else { throw Failed("statvfs: \(String(cString: strerror(errno)))") }
-        let free = Int(status.f_bavail) * Int(status.f_frsize)
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(descriptor) }
-        let code = posix_fallocate(descriptor, 0, off_t(free - (leavingMegabytes << 20)))
-        guard code == 0 else { throw Failed("fallocate: \(String(cString: strerror(code)))") }
+    /// The catalog's shared index is mapped: with blocks of 1 KiB its pages have holes, and writing to one of them for which there
+    /// is no room ends a process by SIGBUS. How much is left decides which page that is.
+    @Test(arguments: ["walship", "walrecv"]) func aStartWithoutRoomWaits(_ program: String) throws {
+        try withWorld { world in
+            let disk = try world.mountExt4("disk", megabytes: 64)
+            let port = try freePort()
+            let isPrimary = program == "walship"
+            let primary = try world.primary(try world.folder(isPrimary ? "disk/source" : "source"), port: port)
+            let replica = try world.replica(isPrimary ? "replica" : "disk/replica", from: port)
+            var random = SeededRandom(seed: 1)
+            try writeFile(primary.folder + "/file", random.bytes(100_000))
+            try world.catchUp(primary, [replica])
+            let node = isPrimary ? primary : replica
+            for kilobytes in [0, 8, 20, 24, 100] {
+                try node.stop()
+                // As after a copy of the directory: it is made anew.
+                unlink(node.folder + "/.wal/catalog.sqlite-shm")
+                try world.fill(disk, leavingKilobytes: kilobytes)
+                let offline = try world.run("walctl", "status", node.folder)
+                #expect(offline.status == 5, "\(kilobytes): \(offline)")
+                #expect(offline.errors.contains("'\(node.folder)/.wal/catalog.sqlite-shm': No space left on device"))
+                try node.restart()
+                try until("word of it") { node.child.errors.contains("waiting for room") }
+                let asked = try world.run("walctl", "status", node.folder)
+                #expect(asked.status == 5, "\(kilobytes): \(asked)")
+                if kilobytes == 20 {
+                    #expect(try node.child.terminate() == 0, "\(node.child.errors)")
+                    try node.restart()
+                }
+                try world.unfill(disk)
+                try node.waitForState("streaming")
+                try world.expectEqual(primary, port: port, [replica], "\(kilobytes) KiB")
+                // It has said so once.
+                let words = node.child.errors.components(separatedBy: "waiting for room").count - 1
+                #expect(words <= 1, "\(node.child.errors)")
+            }
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
+    /// Once it is durable that a node leads there is nobody else: so whoever has no room for that refuses before.
+    @Test func whoHasNoRoomIsNotPromoted() throws {
+        try withTrio(onDisk: "b") { trio in
+            try trio["a"].crash()
+            try trio.world.fill(trio.folder("b") + "/.wal", leavingKilobytes: 300)
+            let refused = try trio.world.run("walctl", "promote", trio.address("b"))
+            #expect(refused.status == 5 && refused.errors.contains("too little to lead with"), "\(refused)")
+            #expect(try trio.role("b") == "replica")
+            try trio.world.unfill(trio.folder("b") + "/.wal")
+            try trio.promote("b")
+            try trio.write("b", "new", "of b")
+            try trio.catchUp("b", but: ["a"])
+            #expect(trio.read("c", "new") == "of b")
+            try trio["a"].restart()
+        }
+    }
+
+    /// A deposed primary captures what it has alone before it gives it up, and its log has no room for that.
+    @Test func aRejoinThatWaitsForRoomCanBeStopped() throws {
+        try withTrio(onDisk: "a") { trio in
+            try trio["a"].crash()
+            try trio.promote("b")
+            try trio["a"].restart()
+            try trio.waitForRole("fenced", of: "a")
+            var random = SeededRandom(seed: 2)
+            try writeFile(trio.folder("a") + "/alone", random.bytes(8 << 20))
+            try trio.world.fill(trio.folder("a") + "/.wal", leavingKilobytes: 2048)
+            try trio.world.must("walctl", "rejoin", trio.folder("a"))
+            try until("word of it") { trio["a"].child.errors.contains("capture waits for room") }
+            let status = try trio["a"].waitForState("rejoining")
+            #expect(status.notes.contains { $0.contains("No space left on device") }, "\(status.notes)")
+            try trio["a"].stop()
+            try trio["a"].restart()
+            try until("word of it") { trio["a"].child.errors.contains("capture waits for room") }
+            try trio.world.unfill(trio.folder("a") + "/.wal")
+            try trio.waitForRole("replica", of: "a")
+            try trio.expectEqual("b")
+            #expect(try trio.quarantine("a").contains { $0.hasSuffix("/files/alone") })
+        }
     }
 }

@@ -53,6 +53,44 @@ import WALTestKit
         }
     }
 
+    /// One that was away when the number became higher leads by the higher one all the same.
+    @Test func theNumberGoesOverToWhoWasAway() throws {
+        try withWorld { world in
+            let addresses = try (0..<4).map { _ in "127.0.0.1:\(try freePort())" }
+            let folder = try world.folder("a")
+            func primary(_ sync: String) throws -> Node {
+                try Node(world, "walship", folder, ["--listen", addresses[0], "--name", "a", "--sync", sync])
+            }
+            func known(_ node: Node) throws -> Int? {
+                (try node.status()?["group"] as? [String: Any])?["sync_replicas"] as? Int
+            }
+            var a = try primary("1")
+            let replicas = try ["b", "c", "d"].enumerated().map { number, name in
+                try Node(
+                    world, "walrecv", try world.folder(name),
+                    ["--from", addresses[0], "--listen", addresses[number + 1], "--name", name])
+            }
+            try world.catchUp(a, replicas)
+            try until("one") {
+                try replicas.allSatisfy { node in
+                    let group = try node.status()?["group"] as? [String: Any]
+                    return group?["sync_replicas"] as? Int == 1 && (group?["members"] as? [Any])?.count == 3
+                }
+            }
+            replicas[2].child.signal(SIGSTOP)
+            try a.stop()
+            a = try primary("2")
+            try until("two") { try replicas[..<2].allSatisfy { try known($0) == 2 } }
+            try a.crash()
+            replicas[2].child.signal(SIGCONT)
+            #expect(try known(replicas[2]) == 1)
+            try world.must("walctl", "promote", addresses[3])
+            #expect(try known(replicas[2]) == 2)
+            try until("two") { try replicas[..<2].allSatisfy { try known($0) == 2 } }
+            for node in replicas { try node.stop() }
+        }
+    }
+
     /// What was acknowledged under the old number is as safe as it was, and what is acknowledged under the new one, too.
     @Test func anotherNumberIsInForceWhenTheReplicasKnow() throws {
         try withWorld { world in

@@ -63,4 +63,14 @@ import WALNode
         #expect(assembly.members.isEmpty && assembly.voters.count == 3)
         #expect(needed.promises > needed.count(nodes))
     }
+
+    /// One that was away when it became more must not lead with less. What was heard in an epoch that is over says nothing.
+    @Test func theHighestNumberOfTheLastEpochGoesOn() throws {
+        let nodes = try [("a", 1, 2), ("b", 2, 1), ("c", 2, 3)].map { name, epoch, needed in
+            try Self.seen(name, epoch: epoch, members: ["a", "b", "c"], needed: needed).status
+        }
+        #expect(Assembly.syncReplicas(nodes) == 3)
+        #expect(Assembly.syncReplicas(Array(nodes[..<2])) == 1)
+        #expect(Assembly.syncReplicas([]) == nil)
+    }
 }

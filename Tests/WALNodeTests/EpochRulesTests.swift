@@ -74,4 +74,16 @@ import WALWire
             }
         }
     }
+
+    /// Nobody acknowledges less because somebody was away; a number that nobody can have is held to the greatest group.
+    @Test func whoLeadsWaitsForAsManyAsAnybodyHasHeardOf() {
+        for (known, heard, wanted) in [(1, 2, 2), (2, 1, 2), (0, 0, 0), (0, .max, UInt32(Limits.maxGroupMembers))]
+            as [(UInt32, UInt32, UInt32)]
+        {
+            var file = file(.replica, epoch: 1, promised: 2)
+            file.syncReplicas = known
+            file.lead(2, at: nil, syncReplicas: heard)
+            #expect(file.syncReplicas == wanted && file.votersNeeded == wanted)
+        }
+    }
 }

@@ -33,6 +33,8 @@ package struct ControlRequest: Codable, Sendable {
     package var history: String?
     /// `promise`: the epoch whose primary gives the lead away.
     package var handover: UInt64?
+    /// `promote`: how many acknowledgements whoever led was to wait for, the most that anybody has heard of.
+    package var syncReplicas: UInt32?
     /// `follow`, `fence`, `rejoin`: `HOST:PORT` of the primary.
     package var address: String?
     /// `forget`, `fence`, `promote`: whatever may be lost by it.

@@ -43,6 +43,11 @@ package struct Assembly {
         return statuses.filter { $0.epoch == epoch }
     }
 
+    /// The highest `--sync` that those of them have heard of who know the last epoch.
+    package static func syncReplicas(_ statuses: [NodeStatus]) -> UInt32? {
+        newest(statuses).compactMap { $0.group?.syncReplicas }.max()
+    }
+
     package func needed(isPlanned: Bool) -> Needed {
         Needed(promises: 0, names: Set(members.map(\.name)), isPlanned: isPlanned).hearing(statuses)
     }

@@ -81,7 +81,9 @@ extension Promotion {
         claim.force = isForced
         _ = try await GroupClient.ask(target, claim, seconds: timeoutSeconds)
         say("\(first.node) leads on")
-        _ = try await GroupClient.ask(target, Self.request(.promote, epoch, history), seconds: timeoutSeconds)
+        var lead = Self.request(.promote, epoch, history)
+        lead.syncReplicas = Assembly.syncReplicas([first] + seen.map(\.status))
+        _ = try await GroupClient.ask(target, lead, seconds: timeoutSeconds)
         let promoted = try await waitUntilPrimary(target, epoch)
         var outcome = try await tell(promoted, at: target, others: seen)
         outcome.missing += missing.map { "\($0.address): \($0.why)" }

@@ -171,8 +171,9 @@ package struct Promotion {
             )
         }
         say("promoting \(best.name) at \(best.seen.address)")
-        _ = try await GroupClient.ask(
-            best.seen.address, Self.request(.promote, epoch, history), seconds: timeoutSeconds)
+        var lead = Self.request(.promote, epoch, history)
+        lead.syncReplicas = Assembly.syncReplicas([first] + seen.map(\.status) + promised.map(\.status))
+        _ = try await GroupClient.ask(best.seen.address, lead, seconds: timeoutSeconds)
         let promoted = try await waitUntilPrimary(best.seen.address, epoch)
         var outcome = try await tell(promoted, at: best.seen.address, others: promised.map(\.seen) + leaders)
         outcome.missing += missing.map { "\($0.address): \($0.why)" }
@@ -205,7 +206,7 @@ package struct Promotion {
         let deadline = Clock.monotonicNanoseconds() + UInt64(timeoutSeconds * 1e9)
         while true {
             if let status = try? await GroupClient.ask(address, ControlRequest(.status), seconds: 5).status,
-                status.role == "primary", status.epoch >= epoch
+                status.role == "primary", status.epoch >= epoch, status.state != "waiting"
             {
                 return status
             }

@@ -18,6 +18,8 @@ extension ReplicaNode {
     /// See ``NodeFile/promise(_:members:handover:)``.
     func promise(epoch: UInt64, members: [NodeFile.Member], handover: UInt64?) async throws -> Promise {
         let file = nodeFile
+        // Else it would have promised, and could not say where it is: each time that it is asked an epoch is spent.
+        if link != nil, let stall = snapshot.logStall { throw NodeError(.noSpace, stall) }
         try host.identity.update { try $0.promise(epoch, members: members, handover: handover) }
         logger.notice("promised epoch \(epoch); it was \(file.promisedEpoch)")
         dropReplicas("a higher epoch was promised")

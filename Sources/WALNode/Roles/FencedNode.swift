@@ -11,20 +11,18 @@ import WALWire
 /// log as they are until an operator has it rejoin.
 ///
 /// Ended by a graceful shutdown, or by a rejoin that is done: then the next role is a replica.
-final class FencedNode: NodeRole {
+final class FencedNode: IdleRole {
     let host: NodeHost
     private let logger: Logger
-    private let finished = Finish()
-    private let stopping = Monitor(false)
+    let finished = Finish()
+    /// What a rejoin logs waits for room on it.
+    private let signal = LogSignal()
     private let progress = CaptureProgress()
 
     init(host: NodeHost, logger: Logger) {
         self.host = host
         self.logger = logger
     }
-
-    var isOver: Bool { finished.isOver }
-    var epoch: UInt64 { host.identity.value.promisedEpoch }
 
     func run() async throws {
         if host.identity.value.isRejoining == true {
@@ -39,12 +37,8 @@ final class FencedNode: NodeRole {
             finished.finish(.success(()))
         }
         progress.isCancelled.store(true, ordering: .relaxed)
-        stopping.update { $0 = true }
+        signal.stopped.update { $0 = true }
         await finished.waitForCapture()
-    }
-
-    func shutDown() {
-        finished.finish(.success(()))
     }
 
     private var text: String { Self.text(host) }
@@ -69,14 +63,6 @@ final class FencedNode: NodeRole {
             epoch: epoch)
     }
 
-    func hello() -> Hello {
-        let file = host.identity.value
-        return Hello(
-            role: .receiver, node: file.node, history: (try? file.historyID) ?? .none,
-            promisedEpoch: file.promisedEpoch,
-            position: .start, address: host.address?.description ?? "")
-    }
-
     // MARK: Rejoin
 
     /// Tried again until it is done: the new primary may not be reached, and the disk may be full.
@@ -84,7 +70,7 @@ final class FencedNode: NodeRole {
         var last = ""
         while true {
             do {
-                try Rejoin(host: host, progress: progress, logger: logger).run()
+                try Rejoin(host: host, progress: progress, signal: signal, logger: logger).run()
                 host.request(.appointed)
                 break
             } catch CaptureError.stopped {
@@ -94,7 +80,7 @@ final class FencedNode: NodeRole {
                 if text != last { logger.error("rejoin: \(text); trying again") }
                 last = text
                 progress.doubt = text
-                if stopping.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true { break }
+                if signal.stopped.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == true { break }
             }
         }
         finished.captureEnded(nil)
@@ -102,30 +88,14 @@ final class FencedNode: NodeRole {
 
     // MARK: Clients
 
+    var refusal: NodeError { NodeError(.failed, "\(host.identity.value.node) is fenced: \(text)") }
+
     /// What is here may be of a past that is nobody else's.
     func tree() throws -> any TreeService {
-        let leader = host.identity.value.leader
-        var error = NodeError(leader == nil ? .noPrimary : .notMet, "\(host.identity.value.node) is fenced: \(text)")
-        error.redirect = leader
+        var error = refusal
+        error.redirect = host.identity.value.leader
+        error.code = error.redirect == nil ? .noPrimary : .notMet
         throw error
-    }
-
-    func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
-        do {
-            answer(try respond(to: request))
-        } catch {
-            answer(ControlResponse(error: error))
-        }
-    }
-
-    private func respond(to request: ControlRequest) throws -> ControlResponse {
-        var response = ControlResponse()
-        switch request.verb {
-        case .status: response.status = try currentStatus()
-        case .position: response.position = try currentStatus().position
-        default: throw NodeError(.failed, "\(host.identity.value.node) is fenced: \(text)")
-        }
-        return response
     }
 
     /// See ``NodeFile/promise(_:members:handover:)``. Nothing of a primary is added to its log until it has rejoined, and
@@ -156,14 +126,12 @@ final class FencedNode: NodeRole {
     }
 
     func currentStatus() throws -> NodeStatus {
-        var status = try OfflineStatus.read(
-            host.folder.directory, folderPath: host.folder.path, treePath: host.rootPath)
-        status.state = host.identity.value.isRejoining == true ? "rejoining" : "fenced"
-        status.group = NodeStatus.Group(host.identity.value, address: host.address?.description)
-        status.pid = ProcessFacts.processID
-        let leader = host.identity.value.leader ?? "the primary"
-        let note = host.identity.value.isRejoining == true ? "rejoining \(leader)" : text
-        status.notes = [progress.doubt, note].compactMap { $0 }
-        return status
+        let file = host.identity.value
+        let isRejoining = file.isRejoining == true
+        return try restingStatus(
+            isRejoining ? "rejoining" : "fenced",
+            notes: [
+                signal.stalled, progress.doubt, isRejoining ? "rejoining \(file.leader ?? "the primary")" : text,
+            ].compactMap { $0 })
     }
 }

@@ -18,6 +18,8 @@ final class NodeHost: Sendable {
     private let reachable = Mutex<Address?>(nil)
     /// Of the catalog, as SQLite said it, and how often one was set aside in this run.
     private let damage = Mutex<(text: String?, count: Int)>((nil, 0))
+    /// One at a time.
+    private let opened = Mutex<Catalog?>(nil)
     private let changes: Mutex<(@Sendable (RoleChange) -> Void)?> = Mutex(nil)
 
     init(folder: StateFolder, identity: NodeIdentity, command: String, logger: Logger) {
@@ -38,14 +40,30 @@ final class NodeHost: Sendable {
     /// The primary as last heard. A node that was never told knows none.
     var leader: Address? { identity.value.leader.flatMap { try? Address($0) } }
 
+    /// Throws where a role that writes to the log would soon wait for room.
+    func requireRoom() throws {
+        let free = try folder.directory.space().availableBytes
+        guard free < Self.roomBytes else { return }
+        throw NodeError(
+            .noSpace,
+            "\(identity.value.node) has \(free >> 10) KiB free at \(folder.path), too little to lead with; free some space, or "
+                + "promote another one")
+    }
+
+    private static let roomBytes: UInt64 = 1 << 20
+
     // MARK: The catalog
 
     /// All that a catalog holds is found again in the tree and in the log, so one that is damaged is set aside and made anew,
     /// at once where that is seen while it is opened, else by the next role.
     ///
     /// That its rows are right is found out beside whatever is done with it: it takes a second per million files.
+    ///
+    /// The one before is closed: a role that could not begin has left it open.
     func openCatalog(indexesBlocks: Bool = false) throws -> Catalog {
+        if let before = opened.withLock({ $0.take() }) { try before.close() }
         let catalog = try openedCatalog(indexesBlocks: indexesBlocks)
+        opened.withLock { $0 = catalog }
         try catalog.beginCheck()
         return catalog
     }

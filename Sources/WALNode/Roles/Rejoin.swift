@@ -24,6 +24,8 @@ import WALWire
 struct Rejoin {
     let host: NodeHost
     let progress: CaptureProgress
+    /// Says what the log has no room for; ends the wait for it.
+    let signal: LogSignal
     let logger: Logger
 
     func run() throws {
@@ -85,7 +87,6 @@ struct Rejoin {
         _ catalog: Catalog, _ writer: LogWriter, _ history: HistoryID, epoch: UInt64
     ) throws {
         try PrimaryNode.catchUp(catalog, with: writer, host.folder, logger)
-        let signal = LogSignal()
         let sink = LogSink(
             writer: writer, catalog: catalog, history: history, epoch: max(epoch, 1), compression: .standard,
             retention: Retention(budgetBytes: .max, keepSeconds: .max),

@@ -130,12 +130,20 @@ package final class TreeNode: Service {
         return String("\(try ProcessFacts.hostName()):\(path)".utf8.prefix(Limits.maxNodeNameBytes)) ?? "replica"
     }
 
+    /// Without room for what a role begins with, this node waits for it. `problem` is what it has waited for so far.
     private static func makeRole(
-        _ settings: NodeSettings, _ host: NodeHost, _ logger: Logger
+        _ settings: NodeSettings, _ host: NodeHost, _ logger: Logger, after problem: String? = nil
     ) throws -> any NodeRole {
-        do { return try makeRoleOnce(settings, host, logger) } catch {
-            guard host.isCatalogDamaged else { throw error }
-            return try makeRoleOnce(settings, host, logger)
+        do {
+            do { return try makeRoleOnce(settings, host, logger) } catch {
+                guard host.isCatalogDamaged else { throw error }
+                return try makeRoleOnce(settings, host, logger)
+            }
+        } catch {
+            let error = NodeError(error)
+            guard error.code == .noSpace else { throw error }
+            if error.description != problem { logger.error("\(error); waiting for room") }
+            return WaitingNode(error.description, host: host)
         }
     }
 
@@ -162,11 +170,17 @@ package final class TreeNode: Service {
         do {
             let channels = try await listen()
             // Who was promoted just now knows that nobody was after it.
-            if let primary, case .deposed(let epoch, let leader) = await Herald(node: primary).deposition() {
-                try await fence(epoch: epoch, leader: leader)
-            }
-            RoleHook.runPending(settings, host)
+            var mayBeDeposed = true
             while true {
+                if role is WaitingNode {
+                    mayBeDeposed = true
+                } else {
+                    if mayBeDeposed, let primary, let change = await Herald(node: primary).deposition() {
+                        await self.change(change)
+                    }
+                    mayBeDeposed = false
+                    RoleHook.runPending(settings, host)
+                }
                 let watch = try await beginTenure()
                 defer { watch?.cancel() }
                 do {
@@ -199,11 +213,11 @@ package final class TreeNode: Service {
 
     private func takeRole() throws {
         let file = host.identity.value
-        let next = try Self.makeRole(settings, host, logger)
+        let next = try Self.makeRole(settings, host, logger, after: (role as? WaitingNode)?.problem)
         current.withLock { $0 = next }
         isChanging.withLock { $0 = false }
+        guard !(next is WaitingNode) else { return }
         logger.notice("this node is \(file.role.rawValue) now", metadata: ["epoch": "\(file.promisedEpoch)"])
-        RoleHook.runPending(settings, host)
     }
 
     private func listen() async throws -> [any Channel] {
@@ -245,7 +259,12 @@ package final class TreeNode: Service {
                 await transitions.run { [self] in
                     if host.isCatalogDamaged { endRole() }
                 }
-            case .deposed(let epoch, let leader): try await fence(epoch: epoch, leader: leader)
+            case .deposed(let epoch, let leader):
+                try await transitions.run { [self] in
+                    // What a primary has heard says nothing to what has become of it since: that may be rejoining by now.
+                    guard host.identity.value.role == .primary else { return }
+                    try fenceNow(epoch, leader)
+                }
             }
         } catch {
             logger.critical("the role cannot be changed: \(error)")
@@ -266,42 +285,49 @@ package final class TreeNode: Service {
     ) async throws {
         try await transitions.run { [self] in
             try check()
-            let before = host.identity.value
-            var isFenced = false
-            try host.identity.update { isFenced = $0.fence(epoch, leader: leader, successor: successor) }
-            guard isFenced else { return }
-            guard before.role == .primary else {
-                // The rejoin that is under way is given up.
-                if before.isRejoining == true, host.identity.value.isRejoining != true { endRole() }
-                return
-            }
-            let why = FencedNode.text(host)
-            logger.critical("deposed: \(why); nothing is captured or shipped now")
-            endRole()
+            try fenceNow(epoch, leader, successor)
         }
+    }
+
+    private func fenceNow(_ epoch: UInt64, _ leader: String?, _ successor: NodeFile.Member? = nil) throws {
+        let before = host.identity.value
+        var isFenced = false
+        try host.identity.update { isFenced = $0.fence(epoch, leader: leader, successor: successor) }
+        guard isFenced else { return }
+        guard before.role == .primary else {
+            // The rejoin that is under way is given up.
+            if before.isRejoining == true, host.identity.value.isRejoining != true { endRole() }
+            return
+        }
+        let why = FencedNode.text(host)
+        logger.critical("deposed: \(why); nothing is captured or shipped now")
+        endRole()
     }
 
     /// Makes the replica the primary of `epoch`, which it and enough others have promised. Returns where it begins.
     ///
     /// A fenced primary that has claimed the epoch, and knows nobody who leads, leads on.
-    func promote(epoch: UInt64) async throws -> Position {
+    ///
+    /// - Parameter syncReplicas: How many replicas the group was to wait for so far, as far as any of those is known to have heard
+    ///   of it.
+    func promote(epoch: UInt64, syncReplicas: UInt32) async throws -> Position {
         try await transitions.run { [self] in
             let file = host.identity.value
             if file.role == .primary, file.epoch == epoch, let primary { return primary.logView.durableEnd }
+            // Once it is to lead there is nobody else.
+            try host.requireRoom()
             if let fenced = role as? FencedNode, file.isRejoining != true, file.leader == nil,
                 epoch == file.promisedEpoch, epoch > file.epoch
             {
                 // A rejoin that was given up since may have got further than it had when the epoch was claimed.
                 try fenced.requireUnchanged()
                 let position = try fenced.end()
-                try host.identity.update { $0.lead(epoch, at: host.address?.description) }
+                try host.identity.update { $0.lead(epoch, at: host.address?.description, syncReplicas: syncReplicas) }
                 endRole()
                 logger.critical("leads on at \(position.short)", metadata: ["epoch": "\(epoch)"])
                 return position
             }
-            guard let replica else {
-                throw NodeError(.failed, "\(file.node) is \(file.role.rawValue); only a replica can be promoted")
-            }
+            guard let replica else { throw notAReplica("; only a replica can be promoted") }
             let refusal = NodeError(.failed, "\(file.node) has promised another epoch than \(epoch): promote again")
             guard epoch == file.promisedEpoch, epoch > file.epoch else { throw refusal }
             let position = try await replica.drain()
@@ -309,7 +335,7 @@ package final class TreeNode: Service {
             defer { endRole() }
             try host.identity.update { file in
                 guard file.promisedEpoch == epoch else { throw refusal }
-                file.lead(epoch, at: host.address?.description)
+                file.lead(epoch, at: host.address?.description, syncReplicas: syncReplicas)
             }
             logger.notice("promoted at \(position.short)", metadata: ["epoch": "\(epoch)"])
             return position
@@ -407,8 +433,7 @@ extension TreeNode: ControlService {
                 } else if let replica {
                     promise = try await replica.promise(epoch: epoch, members: members, handover: request.handover)
                 } else {
-                    let file = host.identity.value
-                    throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and promises nothing")
+                    throw notAReplica(" and promises nothing")
                 }
                 let status = try role.currentStatus()
                 return (promise, status)
@@ -416,12 +441,11 @@ extension TreeNode: ControlService {
             response.position = PositionStatus(promise.position)
             response.isWhole = promise.isWhole
             response.status = status
-        case .promote: response.position = PositionStatus(try await promote(epoch: epoch))
+        case .promote:
+            let position = try await promote(epoch: epoch, syncReplicas: request.syncReplicas ?? 0)
+            response.position = PositionStatus(position)
         case .follow:
-            guard let replica else {
-                let file = host.identity.value
-                throw NodeError(.failed, "\(file.node) is \(file.role.rawValue) and follows nobody")
-            }
+            guard let replica else { throw notAReplica(" and follows nobody") }
             try await replica.follow(request.address ?? "", epoch: epoch)
         case .fence:
             let successor = request.members?.first.map { NodeFile.Member(name: $0.name, address: $0.address ?? "") }
@@ -437,6 +461,12 @@ extension TreeNode: ControlService {
         response.node = host.identity.value.node
         response.epoch = host.identity.value.promisedEpoch
         return response
+    }
+
+    private func notAReplica(_ consequence: String) -> NodeError {
+        if let waiting = role as? WaitingNode { return waiting.refusal }
+        let file = host.identity.value
+        return NodeError(.failed, "\(file.node) is \(file.role.rawValue)\(consequence)")
     }
 
     /// Throws where the lead is not this node's to give away, or not where it was to be.

@@ -79,7 +79,10 @@ extension NodeFile {
 
     /// Promoted. All of the group count from the beginning, for those who have promised the epoch know of them; of one that
     /// leads on those that counted before.
-    package mutating func lead(_ epoch: UInt64, at address: String?) {
+    ///
+    /// - Parameter syncs: What others have heard of ``syncReplicas``. This node may have been away when it became more.
+    package mutating func lead(_ epoch: UInt64, at address: String?, syncReplicas syncs: UInt32 = 0) {
+        if syncs > syncReplicas ?? 0 { syncReplicas = min(syncs, UInt32(Limits.maxGroupMembers)) }
         let leadsOn = role == .fenced
         role = .primary
         isAppointed = true

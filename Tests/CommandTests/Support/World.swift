@@ -113,6 +113,37 @@ final class World {
         try mountImage(name, megabytes: megabytes, ["mkfs.ext4", "-q", "-m", "0"] + options)
     }
 
+    /// Takes all room of the file system that `disk` is on but so much, by a file in there.
+    func fill(_ disk: String, leavingMegabytes: Int) throws {
+        try fill(disk, leavingKilobytes: leavingMegabytes << 10)
+    }
+
+    func fill(_ disk: String, leavingKilobytes: Int) throws {
+        let descriptor = open(disk + "/ballast", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw Failed("ballast: \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        var size = 0
+        // What the ballast needs for itself is not known before it is there.
+        for _ in 0..<200 {
+            var status = statvfs()
+            // What was removed just now comes back with the journal.
+            guard fsync(descriptor) == 0, fstatvfs(descriptor, &status) == 0 else {
+                throw Failed("statvfs: \(String(cString: strerror(errno)))")
+            }
+            let excess = Int(status.f_bavail) * Int(status.f_frsize) - leavingKilobytes << 10
+            guard excess > 0 else { return }
+            let step = excess > 1 << 20 ? excess - 1 << 19 : max(excess / 2, Int(status.f_frsize))
+            let code = posix_fallocate(descriptor, off_t(size), off_t(step))
+            guard code == 0 || code == ENOSPC else { throw Failed("fallocate: \(String(cString: strerror(code)))") }
+            if code == 0 { size += step }
+        }
+        throw Failed("\(disk) cannot be filled up to \(leavingKilobytes) KiB")
+    }
+
+    func unfill(_ disk: String) throws {
+        guard unlink(disk + "/ballast") == 0 else { throw Failed("ballast: \(String(cString: strerror(errno)))") }
+    }
+
     /// What is in the caches of the mounted file system is never written, FS_IOC_SHUTDOWN without its journal.
     func powerOff(_ folder: String) throws {
         try must(
