@@ -21,7 +21,7 @@ final class Stager {
     private let isHidden: Bool
     /// See ``Applier/isShort``.
     private let isShort: Bool
-    private let fault: (() throws -> Void)?
+    let fault: (() throws -> Void)?
     let writeback: Writeback
     let written: WrittenBytes
     var patches: [(object: ObjectID, patch: Name)] = []
@@ -30,9 +30,9 @@ final class Stager {
     /// Whether the file system has reflinks, once that was tried.
     var clones: Bool?
     /// Files of the replica that are not what the catalog knew: their content was not used, and must be healed.
-    private(set) var drifted: Set<ObjectID> = []
+    var drifted: Set<ObjectID> = []
     /// Those with another mode or owner than the catalog knew.
-    private(set) var restamped: Set<ObjectID> = []
+    var restamped: Set<ObjectID> = []
     /// Where there was no room before: something was to be had from elsewhere.
     private(set) var hasFetched = false
     private var stagedDirectories: Set<ObjectID> = []
@@ -91,72 +91,6 @@ final class Stager {
         try checkMetadata(&fold)
         try checkTouched(&fold)
         try checkParents(fold)
-    }
-
-    /// Room that what is to be fetched for a file still takes, beside what an earlier attempt has left of it.
-    private func lackingBytes(_ task: Fold.Task) throws -> UInt64 {
-        let bytes = task.content?.fetchedBytes ?? 0
-        guard bytes > 0 else { return 0 }
-        var held: UInt64 = 0
-        for role in [DiskTree.Role.unfinished, .waiting] {
-            do throws(SystemError) {
-                held = max(held, try staging.status(of: DiskTree.name(role, task.row.id)).allocatedBlocks * 512)
-            } catch {
-                if !error.isNotFound { throw error }
-            }
-        }
-        return bytes - min(bytes, held)
-    }
-
-    /// Metadata of a file that somebody edited would hide the edit.
-    private func checkMetadata(_ fold: inout Fold) throws {
-        for object in fold.metadata {
-            guard let old = try fold.old(object), let place = try disk.locate(object, identity: old.identity) else {
-                continue
-            }
-            let now = try place.directory.status(of: place.name)
-            if Occupant(old).isEdited(now) {
-                drifted.insert(object)
-                fold.metadata.remove(object)
-            } else if isRestamped(old, now) {
-                restamped.insert(object)
-            }
-        }
-    }
-
-    /// What stands at the names that the batch changes: mode and owner are set again where somebody has changed them.
-    private func checkTouched(_ fold: inout Fold) throws {
-        for entry in fold.touched.values {
-            guard let before = entry.before, !restamped.contains(before.object),
-                let old = try fold.old(before.object), old.identity == before.identity,
-                let directory = try disk.directory(entry.place.parent)
-            else { continue }
-            let now: FileStatus
-            do throws(SystemError) {
-                now = try directory.status(of: entry.place.name)
-            } catch {
-                if error.isNotFound { continue }
-                throw error
-            }
-            guard now.identity == old.identity, isRestamped(old, now) else { continue }
-            restamped.insert(before.object)
-            if try fold.catalog.identity(of: before.object) == old.identity { fold.metadata.insert(before.object) }
-        }
-    }
-
-    /// Directories whose entries change, the root among them.
-    private func checkParents(_ fold: Fold) throws {
-        for object in fold.restamped where !fold.newDirectories.contains(object) && !restamped.contains(object) {
-            guard let old = try fold.old(object), let directory = try disk.directory(object) else { continue }
-            let now = try directory.status()
-            if object == .root || now.identity == old.identity, isRestamped(old, now) { restamped.insert(object) }
-        }
-    }
-
-    private func isRestamped(_ old: ObjectRow, _ now: FileStatus) -> Bool {
-        let least = metadata.isPrivileged ? 0 : old.kind.ownersLeastMode
-        return old.kind != .symlink && now.mode != old.metadata.mode | least
-            || metadata.isPrivileged && (now.uid != old.metadata.uid || now.gid != old.metadata.gid)
     }
 
     // MARK: Directories
@@ -378,156 +312,6 @@ final class Stager {
         return try directory.status(of: name).identity
     }
 
-    // MARK: Content
-
-    /// What of a file is still to be had from somewhere else.
-    private struct Wanted {
-        /// Without these the batch cannot go on, as long as there is somebody to ask.
-        var requests: [BlockRequest] = []
-        /// These the source lacked already.
-        var missing: [MissingBlock] = []
-    }
-
-    /// Writes all extents. Blocks that nobody has any more are noted as missing, and the file stays unpublished: true.
-    private func fill(
-        _ file: consuming File, _ task: Fold.Task, _ content: FileContent, _ fold: Fold
-    ) throws -> Bool {
-        let object = task.row.id
-        let held = try file.size()
-        try file.truncate(to: content.size)
-        var wanted = Wanted()
-        var offset: UInt64 = 0
-        for extent in content.extents {
-            switch extent {
-            case .data(let range):
-                try bodies[task.set].withBytes { bytes throws(SystemError) in
-                    try file.write(UnsafeRawBufferPointer(rebasing: bytes[range]), at: offset)
-                }
-                written.wrote(range.count)
-                offset += UInt64(range.count)
-            case .hole(let length):
-                if held > offset { try clear(file, offset, length) }
-                offset += length
-            case .copy(let source, let from, let length):
-                try copy(content.sources[source].object, from, length, to: file, offset, task, fold, &wanted)
-                offset += length
-            case .fetch(let block):
-                if try held < offset + UInt64(block.length) || !holds(file, offset, block) {
-                    wanted.requests.append(BlockRequest(object: object, offset: offset, block: block))
-                }
-                offset += UInt64(block.length)
-            }
-        }
-        let lacking = try fetch(wanted, into: file)
-        let identity = try metadata.finish(file, task.row.metadata)
-        try fold.catalog.setLocal(object, identity: identity, stamp: ObjectRow.neverSeen)
-        if try !lacking.isEmpty || fold.catalog.isPending(object) {
-            try fold.catalog.setMissing(lacking, of: object)
-        }
-        return !lacking.isEmpty
-    }
-
-    private func fetch(_ wanted: Wanted, into file: borrowing File) throws -> [MissingBlock] {
-        guard let blocks else {
-            if !wanted.requests.isEmpty { throw ApplyError.interrupted }
-            return wanted.missing
-        }
-        let requests =
-            wanted.requests
-            + wanted.missing.map { BlockRequest(object: $0.object, offset: $0.offset, block: $0.block) }
-        guard !requests.isEmpty else { return [] }
-        var lacking: [MissingBlock] = []
-        try fault?()
-        try blocks.fetch(requests) { request, bytes in
-            if let bytes {
-                try file.write(bytes, at: request.offset)
-                written.wrote(bytes.count)
-                try writeback.wrote(bytes.count)
-            } else {
-                lacking.append(MissingBlock(object: request.object, offset: request.offset, block: request.block))
-            }
-        }
-        return lacking
-    }
-
-    /// A hole is written as zeros where the file system cannot punch one.
-    private func clear(_ file: borrowing File, _ offset: UInt64, _ length: UInt64) throws {
-        do throws(SystemError) {
-            try file.punchHole(offset: offset, length: length)
-        } catch {
-            guard error.isUnsupported else { throw error }
-            let zeros = [UInt8](repeating: 0, count: 1 << 20)
-            var done: UInt64 = 0
-            while done < length {
-                let part = Int(min(length - done, UInt64(zeros.count)))
-                try zeros.withBytes { bytes throws(SystemError) in
-                    try file.write(UnsafeRawBufferPointer(rebasing: bytes[..<part]), at: offset + done)
-                }
-                written.wrote(part)
-                done += UInt64(part)
-            }
-        }
-    }
-
-    /// Zeros are held where they were written: in a file of its full size, what is still to come reads as zeros, too.
-    func holds(_ file: borrowing File, _ offset: UInt64, _ block: ContentBlock) throws -> Bool {
-        guard try file.isData(offset..<offset + UInt64(block.length)) else { return false }
-        let bytes = try file.read(count: Int(block.length), at: offset)
-        return bytes.count == Int(block.length) && Digest(of: bytes) == block.digest
-    }
-
-    /// Copies a range of another object, or of this one's last version. What that lacks, this lacks too; where it is not
-    /// what the catalog knew, its blocks are asked for instead.
-    private func copy(
-        _ source: ObjectID, _ from: UInt64, _ length: UInt64, to file: borrowing File, _ offset: UInt64,
-        _ task: Fold.Task, _ fold: Fold, _ wanted: inout Wanted
-    ) throws {
-        guard try copyRange(source, from, length, to: file, offset, fold) else {
-            drifted.insert(source)
-            var start: UInt64 = 0
-            for index in 0..<task.row.blocks.count where start < offset + length {
-                let block = task.row.blocks[index]
-                defer { start += UInt64(block.length) }
-                guard start >= offset else { continue }
-                if block.isHole {
-                    try clear(file, start, UInt64(block.length))
-                } else {
-                    wanted.requests.append(BlockRequest(object: task.row.id, offset: start, block: block))
-                }
-            }
-            return
-        }
-        for missing in try fold.missingBlocks(of: source) {
-            guard missing.offset >= from, missing.offset < from + length else { continue }
-            wanted.missing.append(
-                MissingBlock(object: task.row.id, offset: missing.offset - from + offset, block: missing.block))
-        }
-    }
-
-    /// False when the source is not there, or not as it should be.
-    private func copyRange(
-        _ source: ObjectID, _ from: UInt64, _ length: UInt64, to file: borrowing File, _ offset: UInt64, _ fold: Fold
-    ) throws -> Bool {
-        guard let opened = try openSource(source, fold) else { return false }
-        let copied = try file.copyRange(from: opened, sourceOffset: from, to: offset, length: length)
-        try opened.close()
-        written.copied(copied)
-        return copied == length
-    }
-
-    /// nil when it is not there, or not as it should be.
-    func openSource(_ source: ObjectID, _ fold: Fold) throws -> File? {
-        guard let known = try fold.known(source), let place = try disk.locate(source, identity: known.identity) else {
-            return nil
-        }
-        let opened = try place.directory.openFile(place.name)
-        let status = try opened.status()
-        guard status.identity == known.identity, known.checked?.isEdited(status) != true else {
-            try opened.close()
-            return nil
-        }
-        return opened
-    }
 }
 
 extension Fold.Task {
@@ -543,33 +327,4 @@ extension Fold.Task {
         }
         return requests
     }
-}
-
-extension FileContent {
-    /// What is not in the set.
-    fileprivate var fetchedBytes: UInt64 { extents.reduce(0) { $0 + ($1.isFetch ? $1.length : 0) } }
-}
-
-extension ChangeSet {
-    /// Of content that is not in it.
-    package var fetchedBytes: UInt64 {
-        changes.reduce(0) { sum, change in
-            guard case .put(_, _, .file(let content)) = change else { return sum }
-            return sum + content.fetchedBytes
-        }
-    }
-}
-
-extension Directory {
-    /// Throws where the file system has no room for so much.
-    package func requireRoom(for bytes: UInt64) throws(SystemError) {
-        // Names, the catalog and the log take some, too.
-        let margin = bytes / 16 + 4 << 20
-        guard bytes > 0, try space().availableBytes < bytes.addingReportingOverflow(margin).partialValue else { return }
-        throw SystemError(code: Errno.noSpace, call: "fallocate", path: currentPath.map { PathText.escaped($0) })
-    }
-}
-
-extension Extent {
-    var isFetch: Bool { if case .fetch = self { true } else { false } }
 }

@@ -56,8 +56,8 @@ package final class PrimaryNode: NodeRole, LogSource {
     package let progress = CaptureProgress()
     /// The last segment of the log that is known not to be what was written, and what is wrong with it.
     let damage = Mutex<(seq: UInt64, text: String)?>(nil)
-    private let writer: Mutex<LogWriter?>
-    private let finished = Finish()
+    let writer: Mutex<LogWriter?>
+    let finished = Finish()
     /// The end of the log when this role began.
     let beganAt: Position
     /// Another primary of this epoch.
@@ -115,85 +115,6 @@ package final class PrimaryNode: NodeRole, LogSource {
         replicas = try ReplicaRegistry(folder: folder.directory)
         replicas.setVoters(host.identity.value.voters ?? [])
         mailbox = try CaptureMailbox()
-    }
-
-    /// The log is first and the catalog second, so after a crash the catalog may be behind. It is never ahead.
-    /// What a client wrote may not even be in the tree; then it is put there.
-    static func catchUp(
-        _ catalog: Catalog, with log: LogWriter, _ folder: StateFolder, _ logger: Logger
-    ) throws {
-        let applier = applier(catalog, folder)
-        defer { report(applier.quarantine, logger) }
-        try applier.recoverOwn()
-        try replay(catalog, with: log, applier, logger)
-        try applier.forgetUnmade()
-    }
-
-    static func report(_ quarantine: Quarantine, _ logger: Logger) {
-        for drift in quarantine.takeDrift() {
-            let kept = drift.keptAs.map { "; what was there is kept as quarantine/\($0)" } ?? ""
-            logger.warning("\(drift.path) was changed while a client wrote it\(kept)")
-        }
-    }
-
-    private static func replay(
-        _ catalog: Catalog, with log: LogWriter, _ applier: Applier, _ logger: Logger
-    ) throws {
-        let state = try catalog.state()
-        guard state.position.seq > 0 else {
-            // No catalog, but a log: object numbers go on after the last, and the tree is found anew.
-            if let header = try log.view.header(at: log.end.seq) {
-                logger.notice("the catalog is missing: the tree is scanned anew, and replicas will reconcile")
-                try catalog.write { $0.state.lastObject = max($0.state.lastObject, header.lastObject) }
-            }
-            return
-        }
-        guard try log.view.holds(state.position) else {
-            throw NodeError(
-                .diverged,
-                "the catalog is at \(state.position) and the log ends at \(log.end): segments are missing from it; "
-                    + "restore log/, or remove catalog.sqlite: then the tree is what counts, and walctl rejoin makes replicas "
-                    + "follow that have the missing segments")
-        }
-        var cursor = try log.view.cursor(after: state.position.seq)
-        var count = 0
-        while let location = try cursor.next() {
-            let segment = try location.read()
-            guard !segment.header.flags.contains(.baseline) else {
-                try catalog.write { transaction in
-                    try transaction.removeEverything()
-                    transaction.state.lastObject = segment.header.lastObject
-                }
-                return
-            }
-            if segment.header.flags.contains(.client) {
-                try applier.redo(try ChangeSet(segment))
-                logger.notice("segment \(segment.header.seq), which a client wrote, is in the tree now")
-                continue
-            }
-            try catalog.write { try Replay.apply(try ChangeSet(segment), to: $0) }
-            count += 1
-        }
-        if count > 0 { logger.notice("replayed \(count) segments into the catalog") }
-    }
-
-    /// An empty segment: from here on what this primary has is more than any log without it, and no log that has it lacks
-    /// anything before it. Without it, a primary that had nothing to log yet would look as far as one of an epoch before.
-    private static func beginEpoch(
-        _ host: NodeHost, _ history: HistoryID, _ catalog: Catalog, _ writer: LogWriter
-    ) throws {
-        let epoch = host.identity.value.epoch
-        // Of replicas it knows what it was told as one of them; how far they are they say when they come.
-        try ReplicaRegistry.forget(in: host.folder.directory)
-        // First, and once more after a crash: that the log holds it shows that it was done.
-        try host.identity.update { $0.noteStart(after: writer.end) }
-        let state = try catalog.state()
-        let context = SegmentContext(
-            history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),
-            treeDigest: state.treeDigest, lastObject: state.lastObject, flags: [])
-        try writer.append(Segment(ChangeWriter(), context: context, compression: .none))
-        try writer.sync()
-        try catalog.write(durably: true) { $0.state.position = writer.end }
     }
 
     func hello() -> Hello { senderHello() }
@@ -378,129 +299,6 @@ package final class PrimaryNode: NodeRole, LogSource {
     }
 
     private static let drainNanoseconds: UInt64 = 60_000_000_000
-
-    private func startCapture() throws {
-        finished.captureBegins()
-        _ = try WorkerThread.start(name: "capture", stackBytes: 8 << 20) { [self] in
-            do {
-                guard let writer = writer.withLock({ $0.take() }) else { return }
-                let sink = LogSink(
-                    writer: writer, catalog: catalog, history: history, epoch: epoch, compression: settings.compression,
-                    retention: settings.retention, replicas: replicas, signal: signal, logger: logger)
-                try capture(into: sink, with: writer)
-                mailbox.close()
-                finished.captureEnded(nil)
-            } catch {
-                // First the reason: who waits for a mark hears only that none comes any more.
-                finished.finish(.failure(NodeError(error)))
-                mailbox.close()
-                finished.captureEnded(nil)
-            }
-        }
-    }
-
-    /// Captures until it is stopped, over everything that time or an operator puts right.
-    private func capture(into sink: LogSink, with writer: LogWriter) throws {
-        let deletions = DeletionGuard(settings.maxDelete)
-        var acceptsDeletions = settings.capture.acceptsDeletions
-        while true {
-            switch try capture(into: sink, deletions, &acceptsDeletions) {
-            case .stopped: return
-            case .full(let text): if waitForRoom(text) { return }
-            case .inDoubt(let doubt, let scanNanoseconds):
-                try report(doubt)
-                // Looking again costs what the last look did; a twentieth of the time may go into that.
-                switch try mailbox.waitInDoubt(doubt, nanoseconds: max(1_000_000_000, scanNanoseconds * 20)) {
-                case .stop: return
-                case .retry(let accepts): acceptsDeletions = accepts
-                }
-            }
-            // The log may be ahead of the catalog now, as after a crash, and is repaired in the same way, before anything
-            // is captured.
-            while let text = try stillBehind(writer) {
-                if waitForRoom(text) { return }
-            }
-            signal.stalled = nil
-        }
-    }
-
-    /// True when the node stops.
-    private func waitForRoom(_ text: String) -> Bool {
-        if signal.stalls(text) { logger.error("\(text); waiting for room") }
-        return signal.stopped.wait(timeoutNanoseconds: 1_000_000_000) { $0 ? true : nil } ?? false
-    }
-
-    /// Why the catalog, or what a client wrote, is still behind the log; nil when it is not.
-    private func stillBehind(_ writer: LogWriter) throws -> String? {
-        do {
-            try Self.catchUp(catalog, with: writer, folder, logger)
-            return nil
-        } catch let error as CatalogError {
-            guard case .full = error else { throw error }
-            return "\(error)"
-        } catch let error as SystemError where error.isNoSpace || error.isDenied || error.isBusy {
-            return "\(error); what a client wrote is not in the tree yet"
-        }
-    }
-
-    private func report(_ doubt: CaptureError) throws {
-        if settings.endsInDoubt {
-            let accept = "start again with --accept-deletions"
-            throw NodeError(.failed, "\(doubt): \(doubt.remedy(accept: accept, stateInRoot: stateInRoot))")
-        }
-        let state = folder.isInRoot ? "" : " --state \(folder.path)"
-        let remedy = doubt.remedy(
-            accept: "walctl resume \(host.rootPath)\(state) --accept-deletions", stateInRoot: stateInRoot)
-        let text = "\(doubt): \(remedy)"
-        // Its numbers may be others at each look while somebody goes on removing; that is one event.
-        if progress.doubt?.hasSuffix(remedy) != true { logger.error("\(text)") }
-        progress.doubt = text
-    }
-
-    private var stateInRoot: String? { folder.isInRoot ? StateFolder.defaultName : nil }
-
-    private enum CaptureEnd {
-        case stopped
-        /// No room for the catalog, or for what a client wrote.
-        case full(String)
-        /// With what the first scan has cost, where that met the doubt.
-        case inDoubt(CaptureError, scanNanoseconds: UInt64)
-    }
-
-    /// `acceptsDeletions` is a word for one scan, and is taken back when that is done.
-    private func capture(
-        into sink: LogSink, _ deletions: DeletionGuard, _ acceptsDeletions: inout Bool
-    ) throws -> CaptureEnd {
-        let began = Clock.monotonicNanoseconds()
-        var isReady = false
-        do {
-            var settings = settings.capture
-            settings.acceptsDeletions = acceptsDeletions
-            settings.filter = try file.filterValue
-            let capture = try Capture(
-                rootPath: host.rootPath, root: root, state: folder.directory, catalog: catalog, sink: sink,
-                settings: settings, deletions: deletions, mailbox: mailbox, progress: progress)
-            try capture.run {
-                isReady = true
-                acceptsDeletions = false
-                signal.ready.update { $0 = true }
-                let state = try? catalog.state()
-                logger.info(
-                    "capturing",
-                    metadata: ["position": "\(state?.position.short ?? "")", "objects": "\(state?.objectCount ?? 0)"])
-            }
-            return .stopped
-        } catch let error as CatalogError {
-            guard case .full = error else { throw error }
-            return .full("\(error)")
-        } catch let error as ApplyError {
-            guard case .unfinished = error else { throw error }
-            return .full("\(error)")
-        } catch let error as CaptureError {
-            guard error.isDoubt else { throw error }
-            return .inDoubt(error, scanNanoseconds: isReady ? 0 : Clock.monotonicNanoseconds() - began)
-        }
-    }
 
     private func stop() async {
         signal.stopped.update { $0 = true }
