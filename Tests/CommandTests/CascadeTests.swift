@@ -127,4 +127,28 @@ import WALTestKit
             try chain.stop()
         }
     }
+
+    /// What only the end of a chain has is on nobody whom a promotion asks.
+    @Test func theEndOfTheChainAcknowledgesNothing() throws {
+        try withWorld { world in
+            let addresses = try (0..<3).map { _ in "127.0.0.1:\(try freePort())" }
+            let a = try Node(
+                world, "walship", try world.folder("a"), ["--listen", addresses[0], "--name", "a", "--sync", "2"])
+            let nodes = try [("b", 0), ("c", 0), ("d", 1)].map { name, from in
+                let listen = from == 0 && name == "b" ? ["--listen", addresses[1]] : []
+                return try Node(
+                    world, "walrecv", try world.folder(name), ["--from", addresses[from], "--name", name] + listen)
+            }
+            _ = try world.put(a.folder, "first", "1", "--timeout", "60s")
+            try world.catchUp(a, nodes)
+            nodes[1].child.signal(SIGSTOP)
+            let put = try world.walctl(["put", a.folder, "second", "--timeout", "2s"], input: Array("2".utf8))
+            #expect(put.status == 2 && put.errors.contains("1 of 2 replicas"), "\(put)")
+            // It is there all the same, at both.
+            try until("the end of the chain") { (try? text(ofFile: nodes[2].folder + "/second")) == "2" }
+            nodes[1].child.signal(SIGCONT)
+            _ = try world.put(a.folder, "third", "3", "--timeout", "60s")
+            for node in [a] + nodes { try node.stop() }
+        }
+    }
 }

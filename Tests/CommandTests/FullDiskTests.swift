@@ -42,6 +42,35 @@ import WALTestKit
         }
     }
 
+    /// Whoever waits for room hears all the same that nobody is there to fetch from; and the sync goes on where it was.
+    @Test func aSyncThatWaitsForRoomLosesItsConnection() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let disk = try world.mountExt4("disk", megabytes: 128)
+            let source = try world.folder("source")
+            for index in 0..<40 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            try world.fill(disk, leavingMegabytes: 20)
+            let replica = try world.replica("disk/replica", from: port)
+            try replica.waitForState("stalled")
+            try primary.crash()
+            for index in 0..<5 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
+            try until("word of the primary") { replica.child.errors.contains("check that it runs and listens there") }
+            try primary.restart()
+            try until("a connection") { try primary.status()?.replica("disk/replica")?["state"] as? String == "syncing" }
+            try replica.waitForState("stalled")
+            try primary.crash()
+            // Nor does it keep anybody from stopping it.
+            try replica.stop()
+            try replica.restart()
+            try world.unfill(disk)
+            try primary.restart()
+            try world.expectEqual(primary, port: port, [replica])
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
     @Test func aPrimaryWithoutRoomForTheLogWaits() throws {
         try withWorld { world in
             var random = SeededRandom()
