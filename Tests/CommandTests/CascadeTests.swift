@@ -139,6 +139,7 @@ import WALTestKit
                 return try Node(
                     world, "walrecv", try world.folder(name), ["--from", addresses[from], "--name", name] + listen)
             }
+            try world.catchUp(a, nodes)
             _ = try world.put(a.folder, "first", "1", "--timeout", "60s")
             try world.catchUp(a, nodes)
             nodes[1].child.signal(SIGSTOP)

@@ -58,7 +58,9 @@ import WALTestKit
             for index in 0..<5 { try writeFile("\(source)/file-\(index)", random.bytes(1 << 20)) }
             try until("word of the primary") { replica.child.errors.contains("check that it runs and listens there") }
             try primary.restart()
-            try until("a connection") { try primary.status()?.replica("disk/replica")?["state"] as? String == "syncing" }
+            try until("a connection") {
+                try primary.status()?.replica("disk/replica")?["state"] as? String == "syncing"
+            }
             try replica.waitForState("stalled")
             try primary.crash()
             // Nor does it keep anybody from stopping it.

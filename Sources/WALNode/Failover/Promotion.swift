@@ -68,97 +68,38 @@ package struct Promotion {
         guard first.role != "fenced" || !(candidates.isEmpty || candidates.contains(target)) else {
             return try await leadOn(first, history)
         }
-        var addresses = [target] + candidates
-        for address in others + first.groupAddresses where !addresses.contains(address) { addresses.append(address) }
-        var (seen, missing) = await GroupClient.explore(from: addresses, history: history)
-        seen = Self.unique(seen)
-        let assembly = Assembly(first, seen)
-        let voters = assembly.voters
-        let leaders = seen.filter { $0.status.role == "primary" }
-        // Or an earlier attempt has come to the fence and no further.
-        let giver = seen.first { old in
-            guard let drained else {
-                return takesOver && (candidates.isEmpty || candidates == [target])
-                    && Self.hasGiven(old.status, to: first, begun: assembly.begun)
-            }
-            return old.status.role == "primary" && old.status.epoch == drained.epoch
-        }
-        // What is enough for a gift is not enough where the giver cannot be fenced: it may go on.
-        guard drained == nil || giver != nil else {
-            throw NodeError(
-                .notMet,
-                "the primary that was drained does not answer any more; nothing was changed, run it again, or walctl promote "
-                    + "\(target)")
-        }
-        let handover = giver.map { drained ?? Handover(position: $0.status.position.text, epoch: $0.status.epoch) }
-        let isPlanned = handover != nil
-        if let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }),
-            leader.status.epoch > (first.group?.promisedEpoch ?? first.epoch)
-        {
-            throw NodeError(
-                .failed,
-                "\(leader.status.node) at \(leader.address) was promoted at epoch \(leader.status.epoch) already")
-        }
-        let allowed = candidates.isEmpty ? [target] : candidates
-        let absent = candidates.filter { wanted in
-            !voters.contains { $0.address == wanted && $0.status.role == "replica" }
-        }
-        guard absent.isEmpty else {
-            throw NodeError(
-                .failed, "\(absent.map(\.description).joined(separator: ", ")): no replica of this group answers there")
-        }
-        guard !assembly.members.isEmpty || isForced else {
-            throw NodeError(
-                .notMet,
-                "no primary has told \(first.node) yet who belongs to the group, so others may have more. Promote one that was told, "
-                    + "or give --force: what only others have is then lost to the group")
-        }
-        var needed = assembly.needed(isPlanned: isPlanned)
-        var warnings: [String] = []
-        let able = voters.filter { Self.isWhole($0.status) }
-        if needed.count(able) < needed.promises {
-            let text = needed.lack(able, "can promise") + assembly.lacking(able, missing)
-            guard isForced else {
-                throw NodeError(
-                    .notMet, "\(text). Bring one back, or give --force: what only they have is then lost to the group")
-            }
-            warnings.append(text)
-        }
-        try check(
-            able, allowed, begun: assembly.begun, fenced: seen.filter { $0.status.role == "fenced" },
-            leaders: isPlanned ? [] : leaders, &warnings)
-        let epoch = 1 + (seen.map(\.status.knownEpoch).max() ?? first.epoch)
-        if let giver, let handover {
-            say("fencing \(giver.status.node) at \(giver.address)")
-            var fence = Self.request(.fence, epoch, history)
-            fence.position = handover.position
-            fence.members = [NodeStatus.Group.Member(name: first.node, address: first.group?.address)]
-            var given = giver.status
-            given.group?.members = try await GroupClient.ask(giver.address, fence, seconds: 10).members ?? []
-            needed = needed.hearing([given])
-        }
-        for leader in leaders where leader.status.node != giver?.status.node {
-            say("fencing \(leader.status.node) at \(leader.address)")
-            do {
-                _ = try await GroupClient.ask(leader.address, Self.request(.fence, epoch, history), seconds: 10)
-            } catch {
-                warnings.append("\(leader.status.node) is not fenced: \(error)")
-            }
-        }
+        let sight = try await look(from: first, history, takesOver: takesOver)
+        var (needed, warnings) = try check(sight)
+        let epoch = sight.nextEpoch
+        if let given = try await fence(sight, epoch, &warnings) { needed = needed.hearing([given]) }
         let (promised, silent) = await promises(
-            of: voters, epoch, history, assembly.members, handover: handover?.epoch)
-        missing += silent
+            of: sight.assembly.voters, epoch, history, sight.assembly.members, handover: sight.handover?.epoch)
         let whole = promised.filter(\.isWhole)
         // Until they promised, those who did may have heard that the group has become another; not since.
         let late = needed.hearing(promised.map(\.status))
         guard late.count(whole.map(\.seen)) >= late.promises || isForced else {
             // Somebody may have led since. Then it is for all who may know.
-            if drained == nil, giver != nil { return try await run(takesOver: false) }
+            if drained == nil, sight.giver != nil { return try await run(takesOver: false) }
             throw NodeError(
                 .notMet,
                 "\(late.lack(whole.map(\.seen), "have promised epoch \(epoch)"))\(Self.reasons(silent)). Run it again, or give "
                     + "--force: what only the others have is then lost to the group")
         }
+        let best = try furthest(whole, epoch, silent)
+        say("promoting \(best.name) at \(best.seen.address)")
+        var lead = Self.request(.promote, epoch, history)
+        lead.syncReplicas = Assembly.syncReplicas([first] + sight.seen.map(\.status) + promised.map(\.status))
+        _ = try await GroupClient.ask(best.seen.address, lead, seconds: timeoutSeconds)
+        let promoted = try await waitUntilPrimary(best.seen.address, epoch)
+        var outcome = try await tell(
+            promoted, at: best.seen.address, others: promised.map(\.seen) + sight.leaders)
+        outcome.missing += (sight.missing + silent).map { "\($0.address): \($0.why)" }
+        outcome.warnings = warnings
+        return outcome
+    }
+
+    /// Of those that have promised, the one that is to lead.
+    private func furthest(_ whole: [Voter], _ epoch: UInt64, _ silent: [GroupClient.Missing]) throws -> Voter {
         let fit = whole.filter { allowed.contains($0.seen.address) && $0.status.role == "replica" }
         guard let best = Self.furthest(fit, preferring: target) else {
             throw NodeError(
@@ -170,16 +111,11 @@ package struct Promotion {
                 "\(ahead.name) has become the furthest, at \(ahead.position.epoch):\(ahead.position.seq); promote that one"
             )
         }
-        say("promoting \(best.name) at \(best.seen.address)")
-        var lead = Self.request(.promote, epoch, history)
-        lead.syncReplicas = Assembly.syncReplicas([first] + seen.map(\.status) + promised.map(\.status))
-        _ = try await GroupClient.ask(best.seen.address, lead, seconds: timeoutSeconds)
-        let promoted = try await waitUntilPrimary(best.seen.address, epoch)
-        var outcome = try await tell(promoted, at: best.seen.address, others: promised.map(\.seen) + leaders)
-        outcome.missing += missing.map { "\($0.address): \($0.why)" }
-        outcome.warnings = warnings
-        return outcome
+        return best
     }
+
+    /// Whom this may promote.
+    var allowed: [Address] { candidates.isEmpty ? [target] : candidates }
 
     /// A promotion that was interrupted after the epoch had begun.
     private func finish(_ first: NodeStatus) async throws -> Outcome {

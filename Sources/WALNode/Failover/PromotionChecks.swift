@@ -2,10 +2,50 @@ import WALFormat
 
 /// What a promotion can tell from what it sees, before anything has changed.
 extension Promotion {
-    /// What is known before anything has changed must not stand against it.
-    func check(
-        _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, fenced: [GroupClient.Seen],
-        leaders: [GroupClient.Seen], _ warnings: inout [String]
+    /// What is known before anything has changed must not stand against it. Returns how many must promise, and what `--force`
+    /// may lose.
+    func check(_ sight: Sight) throws -> (Assembly.Needed, warnings: [String]) {
+        let (first, assembly) = (sight.first, sight.assembly)
+        if let leader = sight.leaders.max(by: { $0.status.epoch < $1.status.epoch }),
+            leader.status.epoch > (first.group?.promisedEpoch ?? first.epoch)
+        {
+            throw NodeError(
+                .failed,
+                "\(leader.status.node) at \(leader.address) was promoted at epoch \(leader.status.epoch) already")
+        }
+        let absent = candidates.filter { wanted in
+            !assembly.voters.contains { $0.address == wanted && $0.status.role == "replica" }
+        }
+        guard absent.isEmpty else {
+            throw NodeError(
+                .failed, "\(absent.map(\.description).joined(separator: ", ")): no replica of this group answers there")
+        }
+        guard !assembly.members.isEmpty || isForced else {
+            throw NodeError(
+                .notMet,
+                "no primary has told \(first.node) yet who belongs to the group, so others may have more. Promote one that was told, "
+                    + "or give --force: what only others have is then lost to the group")
+        }
+        let needed = assembly.needed(isPlanned: sight.handover != nil)
+        var warnings: [String] = []
+        let able = assembly.voters.filter { Self.isWhole($0.status) }
+        if needed.count(able) < needed.promises {
+            let text = needed.lack(able, "can promise") + assembly.lacking(able, sight.missing)
+            guard isForced else {
+                throw NodeError(
+                    .notMet, "\(text). Bring one back, or give --force: what only they have is then lost to the group")
+            }
+            warnings.append(text)
+        }
+        try check(
+            able, begun: assembly.begun, fenced: sight.seen.filter { $0.status.role == "fenced" },
+            leaders: sight.handover != nil ? [] : sight.leaders, &warnings)
+        return (needed, warnings)
+    }
+
+    private func check(
+        _ able: [GroupClient.Seen], begun: UInt64, fenced: [GroupClient.Seen], leaders: [GroupClient.Seen],
+        _ warnings: inout [String]
     ) throws {
         guard
             let best = able.filter({ allowed.contains($0.address) && $0.status.role == "replica" })

@@ -291,6 +291,24 @@ package final class PrimaryNode: NodeRole, LogSource {
         return logView.durableEnd
     }
 
+    /// Throws where the lead cannot be handed over at `position`: something was written since, or the few who promise then need not
+    /// meet any that a promotion by the group before this one needs.
+    func requireDrained(at position: String) throws {
+        let end = logView.durableEnd
+        guard isDrained.load(ordering: .relaxed), end.description == position else {
+            throw NodeError(
+                .notMet,
+                "\(file.node) went on by itself, to \(end.short), because nobody took over in time; nothing was "
+                    + "changed, run it again")
+        }
+        guard isSettled else {
+            throw NodeError(
+                .notMet,
+                "\(file.node) is about to count one more replica; nothing was changed, run it again (walctl status says what it "
+                    + "waits for)")
+        }
+    }
+
     /// The role begins anew, as after a restart.
     func undrain(_ why: String) {
         guard drainDeadline.withLock({ $0.take() }) != nil, !isOver, file.role == .primary else { return }

@@ -480,27 +480,11 @@ extension TreeNode: ControlService {
                 .notMet,
                 "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
         }
-        // Where the lead is handed over, nothing may have been written since.
-        if let position = request.position, let primary {
-            let end = primary.logView.durableEnd
-            guard primary.isDrained.load(ordering: .relaxed), end.description == position else {
-                throw NodeError(
-                    .notMet,
-                    "\(file.node) went on by itself, to \(end.short), because nobody took over in time; nothing was "
-                        + "changed, run it again")
+        if let position = request.position {
+            try primary?.requireDrained(at: position)
+            if let fenced = role as? FencedNode, try fenced.end().description != position {
+                throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")
             }
-        }
-        // The few who promise then must meet any that a promotion by the group before this one needs.
-        if request.position != nil, let primary, !primary.isSettled {
-            throw NodeError(
-                .notMet,
-                "\(file.node) is about to count one more replica; nothing was changed, run it again (walctl status says what it "
-                    + "waits for)")
-        }
-        if let position = request.position, let fenced = role as? FencedNode,
-            try fenced.end().description != position
-        {
-            throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")
         }
         if request.address == nil, file.isRejoining == true { try (role as? FencedNode)?.requireUnchanged() }
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 import Testing
 import WALSystem
 import WALTestKit
@@ -199,12 +200,21 @@ func withWorld(_ body: (World) async throws -> Void) async throws {
     try await body(world)
 }
 
-/// A port that nobody listens on.
+/// A port of 127.0.0.1 that nobody listens on. It is below those that the kernel gives to connections: else one of another
+/// test could have it while a node that listens there is started again. No port is given out twice.
 func freePort() throws -> Int {
-    let listener = try Socket.listening(port: 0)
-    defer { close(listener.descriptor) }
-    return listener.port
+    while true {
+        let number = nextPort.wrappingAdd(1, ordering: .relaxed).oldValue
+        let port = ports.lowerBound + number % ports.count
+        guard let listener = try? Socket.listening(port: port) else { continue }
+        close(listener.descriptor)
+        return port
+    }
 }
+
+private let ports = 10_240..<32_768
+/// Not where another run of the tests began, which may be under way.
+private let nextPort = Atomic(Int.random(in: 0..<ports.count))
 
 /// Everything a person could see of a folder: names, kinds, sizes, modes, owners, times, and what files hold.
 func listing(_ path: String) throws -> [String] {
