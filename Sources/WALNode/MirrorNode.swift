@@ -30,6 +30,7 @@ package final class MirrorNode: Service {
         var replica = NodeSettings(rootPath: mirror, command: "walctl mirror")
         replica.name = "mirror"
         replica.replica.adopts = adopts
+        replica.primary.endsInDoubt = isOnce
         try TreeNode.check(replica, as: .replica)
         primary = try TreeNode(settings, as: .primary, logger: logger)
         self.mirror = replica

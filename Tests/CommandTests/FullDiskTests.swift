@@ -178,6 +178,14 @@ import WALTestKit
                 let offline = try world.run("walctl", "status", node.folder)
                 #expect(offline.status == 5, "\(kilobytes): \(offline)")
                 #expect(offline.errors.contains("'\(node.folder)/.wal/catalog.sqlite-shm': No space left on device"))
+                if kilobytes == 0 {
+                    // Whoever waits for its end hears of it.
+                    let awaited =
+                        isPrimary
+                        ? try world.run("walship", node.folder, "--once", "--to", "127.0.0.1:\(port)")
+                        : try world.run("walrecv", node.folder, "--until", "1:1", "--from", "127.0.0.1:\(port)")
+                    #expect(awaited.status == 5, "\(awaited)")
+                }
                 try node.restart()
                 try until("word of it") { node.child.errors.contains("waiting for room") }
                 let asked = try world.run("walctl", "status", node.folder)

@@ -26,6 +26,9 @@ package struct NodeSettings: Sendable {
         self.rootPath = rootPath
         self.command = command
     }
+
+    /// Whoever started it waits for its end, so what keeps it from beginning is the end.
+    var isAwaited: Bool { primary.isOnce || primary.endsInDoubt || replica.until != nil }
 }
 
 /// A tree's process: has the tree, listens, and plays one role after the other. Which one is in `node.json`; a change of
@@ -141,7 +144,7 @@ package final class TreeNode: Service {
             }
         } catch {
             let error = NodeError(error)
-            guard error.code == .noSpace else { throw error }
+            guard error.code == .noSpace, !settings.isAwaited else { throw error }
             if error.description != problem { logger.error("\(error); waiting for room") }
             return WaitingNode(error.description, host: host)
         }
