@@ -54,7 +54,7 @@ package final class Applier {
         self.quarantine = quarantine
         self.written = written
         writeback = Writeback(staging)
-        metadata = MetadataWriter(isPrivileged: ProcessFacts.effectiveUserID == 0, unset: unset)
+        metadata = MetadataWriter(isPrivileged: ProcessFacts.isPrivileged, unset: unset)
     }
 
     /// Finishes what a crash or an error interrupted. Call once before anything else.
@@ -194,6 +194,8 @@ package final class Applier {
                 try fault?()
             }
         } catch {
+            // What was asked for comes all the same: left lying, it would keep from coming what makes this step needless.
+            try? blocks?.forgetExpected()
             for patch in patches { try? staging.unlink(patch) }
             (drifted, restamped) = ([], [])
             if Self.isNoSpace(error) { makeRoom() }

@@ -28,8 +28,8 @@ package enum ApplyError: Error, Sendable, CustomStringConvertible {
 
 /// Where content comes from that is not in the log.
 package protocol BlockSource: AnyObject {
-    /// Asks for all of `requests` and hands over the answers in the same order: the bytes, checked against the digest, or
-    /// nil when the sender has them no more. Throws ``ApplyError/interrupted`` when the connection is lost.
+    /// Asks for all of `requests` of one file and hands over the answers, each block in the order in which it is first wanted:
+    /// the bytes, checked against the digest, or nil when the sender has them no more. Throws ``ApplyError/interrupted`` when the connection is lost.
     func fetch(_ requests: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws
 
     /// Whether ``expect(_:)`` is of use now.

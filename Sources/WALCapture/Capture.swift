@@ -260,6 +260,7 @@ package final class Capture {
         progress.namesSeen.store(0, ordering: .relaxed)
         progress.skippedSpecial.store(0, ordering: .relaxed)
         progress.immutable.store(0, ordering: .relaxed)
+        progress.overloaded.store(0, ordering: .relaxed)
         progress.clearProblems()
         isOverflowed = false
         // Whatever is dirty is looked at by the scan; what becomes dirty during it is looked at again.

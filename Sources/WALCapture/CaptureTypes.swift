@@ -118,6 +118,8 @@ package final class CaptureProgress: Sendable {
     package let unwatched = Atomic<Int>(0)
     package let skippedSpecial = Atomic<UInt64>(0)
     package let immutable = Atomic<UInt64>(0)
+    /// Objects with more bytes of extended attributes than an entry can hold.
+    package let overloaded = Atomic<UInt64>(0)
     /// Why something is not replicated; at most ``maxProblems``. By place, because a path changes with any directory above.
     private let problemTexts = Mutex<[Place: (path: String, text: String)]>([:])
     package static let maxProblems = 100

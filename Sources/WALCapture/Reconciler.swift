@@ -76,8 +76,12 @@ final class Reconciler {
     private var retries: [Glance] = []
     /// Names of what is not replicated, for the count of them.
     var special: Set<Place> = []
+    /// Of the catalog, before anything of this look was added to it.
+    private var objectsAtBegin: UInt64 = 0
     /// Inodes that are immutable or append-only, for the count of them.
     var immutable: Set<UInt64> = []
+    /// Likewise those that have more attributes than are replicated.
+    var overloaded: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
     /// What it took to read those that changed meanwhile, in nanoseconds.
@@ -110,6 +114,7 @@ final class Reconciler {
     /// `since` is when the wait for this batch began: what it finds by itself and cannot take counts as dirty from then.
     func begin(_ transaction: CatalogTransaction, since: UInt64) throws {
         catalog = transaction
+        objectsAtBegin = transaction.state.objectCount
         self.since = since
         changes.removeAll()
         flags = []
@@ -284,6 +289,7 @@ final class Reconciler {
         isScan = true
         special.removeAll()
         immutable.removeAll()
+        overloaded.removeAll()
         watcher.forgetUnwatched()
         try directory(.root)
         unlisted.append(.root)
@@ -376,13 +382,8 @@ final class Reconciler {
         if status.ctime.clampedNanoseconds == row.stamp {
             status.attributes = row.metadata.attributes
         } else {
-            let found = try directory.attributes()
-            status.attributes = found.attributes
-            if found.isTooLarge {
-                try report(
-                    object,
-                    "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
-            }
+            status.set(try directory.attributes())
+            setOverloaded(status)
         }
         if status.metadata != row.metadata { try update(row, status) }
     }
@@ -472,12 +473,14 @@ final class Reconciler {
     /// How many objects would go with the names that are lost now, where that are more than is believed.
     private func excessDeletions() throws -> UInt64? {
         guard !isBaseline, !acceptsDeletions, !orphans.isEmpty,
-            let allowed = deletions.allowance(
-                objects: catalog.state.objectCount, now: Clock.monotonicNanoseconds())
+            let allowed = deletions.allowance(objects: objectsBefore, now: Clock.monotonicNanoseconds())
         else { return nil }
         let gone = try lostObjects()
         return gone > allowed ? gone : nil
     }
+
+    /// A tree that was put in the place of another does not make it less gone.
+    private var objectsBefore: UInt64 { min(catalog.state.objectCount, objectsAtBegin) }
 
     /// Objects that are gone with their names, those below them included. What has something else in its place was
     /// replaced, as editors do and whoever restores a tree.
@@ -501,7 +504,7 @@ final class Reconciler {
     private func checkDeletions() throws {
         if acceptsDeletions { deletions.accept() }
         guard let gone = try excessDeletions() else { return }
-        let objects = catalog.state.objectCount
+        let objects = objectsBefore
         let before = deletions.doubt(objects: objects)
         throw CaptureError.tooManyDeletions(gone: gone + (before - objects), of: before, kept: gone)
     }

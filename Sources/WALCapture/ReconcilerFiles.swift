@@ -36,6 +36,7 @@ extension Reconciler {
             return false
         }
         first.attributes = status.attributes
+        first.hasMoreAttributes = status.hasMoreAttributes
         if first.ctime != status.ctime {
             guard try addAttributes(to: &first, directory, glance.place, known: nil) else { return true }
         }

@@ -75,21 +75,14 @@ extension Reconciler {
             return true
         }
         do throws(SystemError) {
-            let found = try directory.attributes(of: place.name)
-            status.attributes = found.attributes
-            if found.isTooLarge { try? reportTooLarge(place) }
+            status.set(try directory.attributes(of: place.name))
+            setOverloaded(status)
         } catch {
             if error.isNotFound { return false }
             try report(place, "\(error)")
             status.attributes = known?.metadata.attributes ?? .none
         }
         return true
-    }
-
-    private func reportTooLarge(_ place: Place) throws {
-        try report(
-            place,
-            "has more than \(Limits.maxAttributeBytes) bytes of extended attributes; they are left out")
     }
 
     /// Each is counted once, however often it is looked at.
@@ -111,10 +104,23 @@ extension Reconciler {
         progress.immutable.store(UInt64(immutable.count), ordering: .relaxed)
     }
 
+    /// Their attributes are read again by each scan, see ``stamp(of:)``: else nothing would tell of them after a restart.
+    func setOverloaded(_ status: FileStatus) {
+        if status.hasMoreAttributes {
+            overloaded.insert(status.ino)
+        } else if overloaded.isEmpty || overloaded.remove(status.ino) == nil {
+            return
+        }
+        progress.overloaded.store(UInt64(overloaded.count), ordering: .relaxed)
+    }
+
     /// What is counted goes with the object, and with the directory that it was in.
     func forget(_ object: ObjectID, _ identity: FileIdentity) throws {
         if immutable.remove(identity.ino) != nil {
             progress.immutable.store(UInt64(immutable.count), ordering: .relaxed)
+        }
+        if overloaded.remove(identity.ino) != nil {
+            progress.overloaded.store(UInt64(overloaded.count), ordering: .relaxed)
         }
         guard try !special.isEmpty && catalog.occupant(object)?.kind == .directory else { return }
         for place in special where place.parent == object { setSpecial(place, false) }
@@ -319,9 +325,11 @@ extension Reconciler {
         if status.metadata != row.metadata { changes.metadata(row.id, status.metadata) }
     }
 
-    /// The change time, unless a write that follows at once could leave it as it is: the clock of inodes moves in steps.
+    /// The change time, unless a write that follows at once could leave it as it is: the clock of inodes moves in steps. Of what
+    /// has attributes that the catalog does not hold none is right.
     func stamp(of status: FileStatus) -> Int64 {
         // Ticks are at most 10 ms; file systems without nanoseconds keep 1 or 2 s.
+        if status.hasMoreAttributes { return ObjectRow.neverSeen }
         let step: Int64 = status.ctime.nanoseconds == 0 ? 2_000_000_000 : 20_000_000
         let changed = status.ctime.clampedNanoseconds
         let (age, overflow) = Clock.realtimeNanoseconds().subtractingReportingOverflow(changed)

@@ -44,7 +44,7 @@ package struct TreeCheck {
         self.isDeep = isDeep
         self.ignoresSpecial = ignoresSpecial
         self.progress = progress
-        isPrivileged = ProcessFacts.effectiveUserID == 0
+        isPrivileged = ProcessFacts.isPrivileged
     }
 
     /// Throws ``CaptureError/stopped`` when its progress is cancelled, also in the midst of a file.

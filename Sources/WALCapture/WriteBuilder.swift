@@ -10,7 +10,7 @@ package struct WriteBuilder {
     private let root: FileStatus
     private let uploads: Directory
     private let maxInlineBytes: Int
-    private let isPrivileged = ProcessFacts.effectiveUserID == 0
+    private let isPrivileged = ProcessFacts.isPrivileged
     private let now: Timestamp
     private var changes = ChangeWriter()
     /// Directories that have other names in them than before.

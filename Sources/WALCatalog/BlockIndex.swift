@@ -44,6 +44,13 @@ extension CatalogTransaction {
         }
     }
 
+    /// Bytes on the disk that the index takes where there is none yet, at most, and the write-ahead file while it is made: an
+    /// entry is about as long as that of a block table.
+    package func indexRoom() throws -> UInt64 {
+        guard try !database.tableExists("block_index") else { return 0 }
+        return 2 * UInt64(try Double.fetchOne(database, sql: "SELECT TOTAL(LENGTH(entries)) FROM blocks") ?? 0)
+    }
+
     /// The index of all that the catalog holds, anew.
     func makeIndex() throws {
         guard indexesBlocks else { return }

@@ -4,7 +4,7 @@ import WALFormat
 /// What an object's attributes came to.
 package struct FoundAttributes: Hashable, Sendable {
     package var attributes: Attributes
-    /// There are more than can be replicated, so none of them are.
+    /// There are more than can be replicated: the largest are not among them.
     package var isTooLarge = false
 }
 
@@ -55,9 +55,14 @@ package struct AttributeTarget {
                 guard error.code == Errno.noData || error.isUnsupported else { throw error }
             }
         }
-        do { return FoundAttributes(attributes: try Attributes(pairs)) } catch {
-            return FoundAttributes(attributes: .none, isTooLarge: true)
+        if let all = try? Attributes(pairs) { return FoundAttributes(attributes: all) }
+        // As many as there is room for, whatever their order: an access control list is small.
+        pairs.sort { ($0.value.count, $0.name.count) < ($1.value.count, $1.name.count) }
+        while !pairs.isEmpty {
+            pairs.removeLast()
+            if let some = try? Attributes(pairs) { return FoundAttributes(attributes: some, isTooLarge: true) }
         }
+        return FoundAttributes(attributes: .none, isTooLarge: true)
     }
 
     /// Gives the object exactly these of the attributes that are replicated; what cannot be set is returned. Without

@@ -4,6 +4,16 @@ import Glibc
 /// What the kernel says of this process and others.
 package enum ProcessFacts {
     package static var effectiveUserID: UInt32 { geteuid() }
+    /// May give files to any owner: root, in a user namespace that has all owners, user_namespaces(7).
+    package static let isPrivileged =
+        geteuid() == 0 && hasAllOwners("/proc/self/uid_map") && hasAllOwners("/proc/self/gid_map")
+
+    /// `0 0 4294967295`. A file that is not there is one of a kernel without such namespaces.
+    private static func hasAllOwners(_ map: String) -> Bool {
+        guard let bytes = readProc(map) else { return true }
+        let numbers = bytes.split { $0 == 0x20 || $0 == 0x0A }.map { UInt64(String(decoding: $0, as: UTF8.self)) ?? 0 }
+        return numbers == [0, 0, UInt64(UInt32.max)]
+    }
     package static var effectiveGroupID: UInt32 { getegid() }
     package static var processID: Int32 { getpid() }
 

@@ -23,7 +23,13 @@ package struct SystemError: Error, Equatable, Sendable {
     /// Somebody may not, as opposed to something is not.
     package var isDenied: Bool { code == Errno.access || code == Errno.notPermitted }
     /// More names of one file, or a larger file, than the file system can have.
-    package var isBeyondFileSystem: Bool { code == Errno.tooManyLinks || code == Errno.tooBig }
+    /// Or an object that it does not have: a longer target of a symlink, another number of a device.
+    package var isBeyondFileSystem: Bool {
+        code == Errno.tooManyLinks || code == Errno.tooBig
+            || (code == Errno.nameTooLong || code == Errno.invalid) && ["symlinkat", "mknodat"].contains(call)
+    }
+    /// An owner that this user namespace does not have, user_namespaces(7).
+    package var isUnmappedOwner: Bool { code == Errno.invalid && ["fchown", "fchownat"].contains(call) }
     /// Something is mounted there.
     package var isBusy: Bool { code == Errno.busy }
     /// A symlink where this room follows none, or (RESOLVE_BENEATH) a path that leaves its directory.

@@ -125,9 +125,8 @@ struct Caller {
                 if error.code == .unreachable, targets.count > 1 { tell("\(error); left out") }
                 // Why one that answers refuses tells more than that another one is dead.
                 if failure == nil || failure?.code == .unreachable || error.redirect != nil { failure = error }
-                guard error.code == .notMet || error.code == .unreachable || error.code == .noPrimary else {
-                    throw error
-                }
+                let others: [NodeError.Code] = [.notMet, .unreachable, .noPrimary, .noSpace]
+                guard others.contains(error.code) else { throw error }
             }
         }
         var error = failure ?? NodeError(.usage, "no target given")

@@ -37,8 +37,8 @@ struct Walship: AsyncParsableCommand {
     @Option(help: "This node's name (default: the host's).")
     var name: String?
 
-    @Option(help: "none, or zlib:1 (fast) to zlib:9 (small).")
-    var compress = Compression.standard
+    @Option(help: "none, or zlib:1 (fast, the default) to zlib:9 (small).")
+    var compress: Compression?
 
     @Option(parsing: .unconditional, help: "How long a path must be quiet before it is captured.")
     var settle = TimeSpan(seconds: 0.05)
@@ -130,7 +130,8 @@ struct Walship: AsyncParsableCommand {
         var settings = PrimarySettings()
         settings.to = to
         settings.isOnce = once
-        settings.compression = compress
+        settings.compression = compress ?? .standard
+        settings.compressesLoopback = compress != nil
         settings.capture.settleNanoseconds = settle.nanoseconds
         settings.capture.maxDelayNanoseconds = max(maxDelay.nanoseconds, settle.nanoseconds)
         settings.capture.scanIntervalNanoseconds = scanInterval.nanoseconds

@@ -306,4 +306,44 @@ import WALTestKit
             }
         }
     }
+
+    /// Two that have one name would be one replica of the next primary, and what one has acknowledged would count for the other.
+    @Test func aReplicaHasAnotherNameThanItsPrimary() throws {
+        try withWorld { world in
+            let port = try freePort()
+            let primary = try Node(
+                world, "walship", try world.folder("a"), ["--listen", "127.0.0.1:\(port)", "--name", "n"])
+            let replica = try Node(
+                world, "walrecv", try world.folder("b"), ["--from", "127.0.0.1:\(port)", "--name", "n"])
+            try until("a word of it") { replica.child.errors.contains("this node is named 'n' itself") }
+            #expect(try primary.status()?.replicas.isEmpty == true)
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
+    /// Fenced for a switchover that others finished, it was away when they led in turn: none of them counts it, so nobody looks
+    /// for it.
+    @Test func whoWasAwayForTwoEpochsFindsWhoLeads() throws {
+        try withTrio { trio in
+            let switchover = try trio.world.start("walctl", ["switchover", trio.address("a"), trio.address("b")])
+            try until("the fence") { try trio.role("a") == "fenced" || !switchover.isRunning }
+            if switchover.isRunning { try switchover.crash() }
+            try trio["a"].crash()
+            try trio.promote("b")
+            try trio.catchUp("b", but: ["a"])
+            try trio.world.must("walctl", "switchover", trio.address("b"), trio.address("c"))
+            try trio.waitForRole("primary", of: "c")
+            try trio["a"].restart()
+            try trio.waitForRole("fenced", of: "a")
+            try until("who leads") { try trio.group("a")["primary"] as? String == trio.address("c") }
+            // Said again, what was begun then takes nothing from who leads now.
+            let again = try trio.world.run("walctl", "switchover", trio.address("a"), trio.address("b"))
+            #expect(again.status == 1 && again.errors.contains("c at \(trio.address("c")) leads"), "\(again)")
+            let leadOn = try trio.world.run("walctl", "promote", trio.address("a"))
+            #expect(leadOn.status == 1 && leadOn.errors.contains("c at \(trio.address("c")) answers"), "\(leadOn)")
+            _ = try trio.world.put(trio.address("a"), "new", "1")
+            try trio.world.must("walctl", "rejoin", trio.folder("a"), "--wait")
+            try trio.expectEqual("c")
+        }
+    }
 }

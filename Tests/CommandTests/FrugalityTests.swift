@@ -136,6 +136,47 @@ import WALTestKit
         }
     }
 
+    /// A new disk image is zeros for the most part.
+    @Test func aBlockComesOnceForAFile() throws {
+        try withWorld { world in
+            var random = SeededRandom()
+            let meter = try Meter(world, source: try world.folder("source"))
+            let noise = random.bytes(4 << 20)
+            let cost = try meter.cost {
+                let zeros = [UInt8](repeating: 0, count: 32 << 20)
+                try writeFile(world.path + "/image", zeros + noise + zeros + noise)
+                rename(world.path + "/image", meter.primary.folder + "/image")
+            }
+            #expect(cost.down >= 4 << 20 && cost.down <= 6 << 20, "\(cost) \(random.reproduce)")
+            try world.must("cmp", meter.primary.folder + "/image", meter.replica.folder + "/image")
+            // It is data all the same, and not a hole.
+            var status = stat()
+            #expect(stat(meter.replica.folder + "/image", &status) == 0 && status.st_blocks >= 72 << 11)
+        }
+    }
+
+    /// A tunnel to another host is a connection within this one.
+    @Test(arguments: [true, false]) func contentIsCompressedWhereThatIsAskedFor(isAsked: Bool) throws {
+        try withWorld { world in
+            let more = isAsked ? ["--compress", "zlib:1"] : []
+            let source = try world.folder("source")
+            let port = try freePort()
+            let primary = try Node(
+                world, "walship", source, ["--listen", "127.0.0.1:\(port)", "--name", "primary"] + more)
+            let proxy = try world.proxy(to: port)
+            let lines = (0..<800_000).map { "INSERT INTO t VALUES (\($0), 'of number \($0 * 7)');\n" }.joined()
+            try writeFile(world.path + "/dump", Array(lines.utf8))
+            try world.catchUp(primary, [])
+            rename(world.path + "/dump", source + "/dump")
+            let replica = try world.replica("replica", from: proxy.port)
+            try world.catchUp(primary, [replica])
+            let size = lines.utf8.count
+            #expect(isAsked == (proxy.down < size / 2), "\(proxy.down) of \(size)")
+            try world.must("cmp", source + "/dump", replica.folder + "/dump")
+            for node in [primary, replica] { try node.stop() }
+        }
+    }
+
     /// A replica may ask for content before the primary's catalog knows of it: it waits, and asks once.
     @Test func contentIsAskedForOnce() throws {
         try withWorld { world in

@@ -188,8 +188,8 @@ import WALTestKit
                 }
                 try node.restart()
                 try until("word of it") { node.child.errors.contains("waiting for room") }
-                let asked = try world.run("walctl", "status", node.folder)
-                #expect(asked.status == 5, "\(kilobytes): \(asked)")
+                let waiting = try node.waitForState("waiting")
+                #expect(waiting.notes.contains { $0.contains("catalog.sqlite-shm': No space") }, "\(waiting.notes)")
                 if kilobytes == 20 {
                     #expect(try node.child.terminate() == 0, "\(node.child.errors)")
                     try node.restart()
@@ -243,6 +243,66 @@ import WALTestKit
             try trio.waitForRole("replica", of: "a")
             try trio.expectEqual("b")
             #expect(try trio.quarantine("a").contains { $0.hasSuffix("/files/alone") })
+        }
+    }
+
+    /// A primary has an index of all blocks, which a replica has not. It is asked whether it has room for that before anything is
+    /// changed, so that the primary leads on.
+    @Test func roomForTheIndexOfAPrimaryIsNeeded() throws {
+        try withTrio(onDisk: "b") { trio in
+            let file = open(trio.folder("a") + "/sparse", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+            defer { close(file) }
+            var random = SeededRandom(seed: 3)
+            let noise = random.bytes(4096 + 30_000)
+            for index in 0..<30_000 {
+                #expect(pwrite(file, Array(noise[index..<index + 4096]), 4096, off_t(index) << 17) == 4096)
+            }
+            try trio.catchUp("a")
+            try trio.world.fill(trio.folder("b") + "/.wal", leavingKilobytes: 1100)
+            for command in [["switchover", trio.address("a"), trio.address("b")], ["promote", trio.address("b")]] {
+                let refused = try trio.world.run("walctl", command)
+                #expect(refused.status == 5 && refused.errors.contains("too little to lead with: it"), "\(refused)")
+                #expect(try trio.role("a") == "primary" && trio.role("b") == "replica")
+            }
+            _ = try trio.world.put(trio.folder("a"), "new", "of a", "--timeout", "30s")
+            try trio.world.unfill(trio.folder("b") + "/.wal")
+            try trio.world.must("walctl", "switchover", trio.address("a"), trio.address("b"))
+            try trio.expectEqual("b")
+        }
+    }
+
+    /// What waits for room is in nobody's way: others are read, written to and promoted.
+    @Test func aNodeThatWaitsForRoomIsInNobodysWay() throws {
+        try withTrio(onDisk: "a") { trio in
+            let state = trio.folder("a") + "/.wal"
+            try trio["a"].stop()
+            unlink(state + "/catalog.sqlite-shm")
+            try trio.world.fill(state, leavingKilobytes: 0)
+            try trio["a"].restart()
+            try trio["a"].waitForState("waiting")
+            let both = "\(trio.address("a")),\(trio.address("b"))"
+            let read = try trio.world.run("walctl", "get", both, "file1")
+            #expect(read.status == 0 && read.output == "content 1\n", "\(read)")
+            let outcome = try trio.promote("b")
+            #expect(!outcome.errors.contains("forced"), "\(outcome)")
+            try trio.write("b", "new", "of b")
+            try trio.catchUp("b", but: ["a"])
+            try trio.world.unfill(state)
+            try trio.waitForRole("fenced", of: "a")
+            try trio.world.must("walctl", "rejoin", trio.folder("a"), "--wait")
+            try trio.expectEqual("b")
+            // As a replica it sends on who writes.
+            try trio["a"].stop()
+            unlink(state + "/catalog.sqlite-shm")
+            try trio.world.fill(state, leavingKilobytes: 0)
+            try trio["a"].restart()
+            try trio["a"].waitForState("waiting")
+            _ = try trio.world.put(trio.address("a"), "by way of a", "1")
+            let fresh = try trio.world.run("walctl", "get", trio.address("a"), "by way of a")
+            #expect(fresh.status == 0 && fresh.output == "1", "\(fresh)")
+            try trio.world.unfill(state)
+            try trio["a"].waitForState("streaming")
+            try trio.expectEqual("b")
         }
     }
 }

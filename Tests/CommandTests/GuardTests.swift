@@ -34,6 +34,21 @@ import WALTestKit
         try FileManager.default.contentsOfDirectory(atPath: folder).count { $0 != ".wal" }
     }
 
+    /// Another disk of that size is mounted there: the tree is no smaller, and it is gone all the same.
+    @Test func anotherTreeInItsPlaceIsNoReplacement() throws {
+        try withPair { world, source, primary, replica in
+            try primary.stop()
+            try empty(source)
+            for number in 0..<Self.files { try writeFile("\(source)/other \(number)", "content") }
+            try primary.restart()
+            try expectStalled(world, primary, "\(Self.files) of \(Self.files + 1) objects are gone")
+            #expect(try text(ofFile: replica.folder + "/file 1") == "content")
+            try world.must("walctl", "resume", source, "--accept-deletions")
+            try world.catchUp(primary, [replica])
+            #expect(try text(ofFile: replica.folder + "/other 1") == "content" && count(replica.folder) == Self.files)
+        }
+    }
+
     /// Stalled, for a reason that says what to do, and not by word only: a mark is refused with the same words.
     private func expectStalled(_ world: World, _ primary: Node, _ reason: String) throws {
         let status = try primary.waitForState("stalled")

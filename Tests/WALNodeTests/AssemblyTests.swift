@@ -73,4 +73,14 @@ import WALNode
         #expect(Assembly.syncReplicas(Array(nodes[..<2])) == 1)
         #expect(Assembly.syncReplicas([]) == nil)
     }
+
+    /// Else nobody could be promoted: what it has not begun no replica can have.
+    @Test func anEpochThatWaitsForRoomHasNotBegun() throws {
+        let members = ["y", "z"]
+        var waiting = try Self.seen("y", .primary, epoch: 2, members: ["z"])
+        let replica = try Self.seen("z", members: members)
+        #expect(Assembly(replica.status, [waiting, replica]).begun == 2)
+        waiting.status.state = "waiting"
+        #expect(Assembly(replica.status, [waiting, replica]).begun == 1)
+    }
 }

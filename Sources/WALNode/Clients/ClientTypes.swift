@@ -125,7 +125,7 @@ extension ControlRequest.Verb {
         switch self {
         case .put, .commit, .write, .open, .read, .list, .next, .stat, .close: true
         case .status, .position, .mark, .resume, .wait, .verify, .segment, .holds, .forget: false
-        case .promise, .promote, .follow, .fence, .rejoin, .drain, .undrain: false
+        case .promise, .promote, .follow, .fence, .rejoin, .drain, .undrain, .fit: false
         }
     }
 }

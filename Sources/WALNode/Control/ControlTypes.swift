@@ -7,6 +7,8 @@ package struct ControlRequest: Codable, Sendable {
         case status, position, mark, resume, wait, verify, segment, holds, forget
         /// What changes roles, see ``TreeNode``.
         case promise, promote, follow, fence, rejoin, drain, undrain
+        /// Whether it has what it takes to lead, asked before anything is changed for that.
+        case fit
         /// Of clients, answered in the order in which they come.
         case put, commit, write, open, read, list, next, stat, close
     }

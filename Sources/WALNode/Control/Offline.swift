@@ -6,13 +6,22 @@ import WALSystem
 
 /// What a tree's own files tell when nothing runs for it.
 package enum OfflineStatus {
-    package static func read(_ folder: Directory, folderPath: String, treePath: String) throws -> NodeStatus {
+    /// - Parameter needsCatalog: Else what only a catalog tells is left out where it cannot be opened. The position is then that
+    ///   of the log, and of a replica none.
+    package static func read(
+        _ folder: Directory, folderPath: String, treePath: String, needsCatalog: Bool = true
+    ) throws -> NodeStatus {
         guard let file = try NodeFile.load(from: folder, path: folderPath) else {
             throw NodeError(.failed, "\(treePath) is not kept by walship or walrecv: \(folderPath) has no node.json")
         }
-        let catalog = try openCatalog(folder, folderPath, treePath)
-        let (state, filter) = try catalog.read { ($0.state, try $0.filter()) }
-        try catalog.close()
+        var (state, filter) = (CatalogState.empty, Filter.none)
+        do {
+            let catalog = try openCatalog(folder, folderPath, treePath)
+            (state, filter) = try catalog.read { ($0.state, try $0.filter()) }
+            try catalog.close()
+        } catch {
+            if needsCatalog { throw error }
+        }
         let log = try LogInspector.summary(log: try folder.openDirectory(Name("log")))
         let end = log.end ?? state.position
         let position = file.role == .replica ? state.position : end

@@ -7,7 +7,7 @@ import WALFormat
 /// listen to no lower epoch, and count for nothing: of members any majorities meet, and of all who may have come they need not.
 package struct Assembly {
     /// The highest epoch that a primary has begun.
-    let begun: UInt64
+    package let begun: UInt64
     package let members: [NodeStatus.Group.Member]
     /// Who can promise: replicas, and of fenced primaries those that the group counts as replicas.
     package let voters: [GroupClient.Seen]
@@ -16,7 +16,9 @@ package struct Assembly {
     /// `first` is who was asked first; `seen` may name it, too.
     package init(_ first: NodeStatus, _ seen: [GroupClient.Seen]) {
         statuses = [first] + seen.map(\.status)
-        begun = statuses.map(\.epoch).max() ?? 0
+        // One that waits for room to begin has the epoch that its log ends with: of its own there is nothing yet.
+        begun =
+            statuses.map { $0.role == "primary" && $0.state == "waiting" ? $0.position.epoch : $0.epoch }.max() ?? 0
         var members = Self.members(of: statuses)
         let names = Set(members.map(\.name))
         voters = seen.filter { seen in
@@ -58,7 +60,8 @@ package struct Assembly {
             let why =
                 member.address == nil
                 ? ": it listens nowhere, so it cannot be asked; give it --listen"
-                : missing.first { $0.address.description == member.address }.map { ": \($0.why)" } ?? ""
+                : missing.first { $0.address.description == member.address }.map { ": \($0.why)" }
+                    ?? voters.first { $0.status.node == member.name }.map { ": it is \($0.status.state)" } ?? ""
             return member.name + why
         }
         return lacking.isEmpty ? "" : "; missing: \(lacking.joined(separator: "; "))"

@@ -18,7 +18,9 @@ extension Promotion {
         var missing = absent
         let seen = Self.unique(all.filter { $0.status.node != first.node })
         let heirs = seen.filter { $0.status.role == "primary" || $0.status.position.epoch > first.position.epoch }
-        if let heir = heirs.max(by: Self.isBehind) {
+        // Who leads is what there is to know, however far the others are.
+        let leaders = heirs.filter { $0.status.role == "primary" }
+        if let heir = leaders.max(by: { $0.status.epoch < $1.status.epoch }) ?? heirs.max(by: Self.isBehind) {
             let remedy =
                 heir.status.role == "primary"
                 ? "walctl rejoin \(target) makes it a replica of that"
@@ -60,9 +62,10 @@ extension Promotion {
             if handover == nil { missing += silent }
             return (promised.filter(\.isWhole), promised.map(\.status))
         }
-        var isSafe = false
+        var (isSafe, told) = (false, [first] + seen.map(\.status))
         if let successor {
             let (whole, heard) = try await ask(handover: first.epoch)
+            told += heard
             let few = assembly.needed(isPlanned: true).hearing([first] + heard)
             isSafe =
                 whole.contains { $0.name == successor.status.node }
@@ -70,6 +73,7 @@ extension Promotion {
         }
         if !isSafe {
             let (whole, heard) = try await ask(handover: nil)
+            told += heard
             let late = needed.hearing([first] + heard)
             isSafe = late.count(whole.map(\.seen) + [own]) >= late.promises
             guard isSafe || isForced else {
@@ -82,7 +86,7 @@ extension Promotion {
         _ = try await GroupClient.ask(target, claim, seconds: timeoutSeconds)
         say("\(first.node) leads on")
         var lead = Self.request(.promote, epoch, history)
-        lead.syncReplicas = Assembly.syncReplicas([first] + seen.map(\.status))
+        lead.syncReplicas = Assembly.syncReplicas(told)
         _ = try await GroupClient.ask(target, lead, seconds: timeoutSeconds)
         let promoted = try await waitUntilPrimary(target, epoch)
         var outcome = try await tell(promoted, at: target, others: seen)

@@ -39,6 +39,8 @@ package struct Promotion {
         var epoch: UInt64
     }
     var drained: Handover?
+    /// For what an earlier attempt has begun: not where somebody else leads by now.
+    var mustTakeOver = false
     package var timeoutSeconds: Double = 60
     /// For a person who watches.
     package var say: @Sendable (String) -> Void = { _ in }
@@ -70,8 +72,9 @@ package struct Promotion {
         }
         let sight = try await look(from: first, history, takesOver: takesOver)
         var (needed, warnings) = try check(sight)
+        var untold: [String] = []
         let epoch = sight.nextEpoch
-        if let given = try await fence(sight, epoch, &warnings) { needed = needed.hearing([given]) }
+        if let given = try await fence(sight, epoch, &untold) { needed = needed.hearing([given]) }
         let (promised, silent) = await promises(
             of: sight.assembly.voters, epoch, history, sight.assembly.members, handover: sight.handover?.epoch)
         let whole = promised.filter(\.isWhole)
@@ -85,7 +88,7 @@ package struct Promotion {
                 "\(late.lack(whole.map(\.seen), "have promised epoch \(epoch)"))\(Self.reasons(silent)). Run it again, or give "
                     + "--force: what only the others have is then lost to the group")
         }
-        let best = try furthest(whole, epoch, silent)
+        let best = try furthest(whole, among: sight.candidates, epoch, silent)
         say("promoting \(best.name) at \(best.seen.address)")
         var lead = Self.request(.promote, epoch, history)
         lead.syncReplicas = Assembly.syncReplicas([first] + sight.seen.map(\.status) + promised.map(\.status))
@@ -93,14 +96,16 @@ package struct Promotion {
         let promoted = try await waitUntilPrimary(best.seen.address, epoch)
         var outcome = try await tell(
             promoted, at: best.seen.address, others: promised.map(\.seen) + sight.leaders)
-        outcome.missing += (sight.missing + silent).map { "\($0.address): \($0.why)" }
+        outcome.missing += untold + (sight.missing + silent).map { "\($0.address): \($0.why)" }
         outcome.warnings = warnings
         return outcome
     }
 
     /// Of those that have promised, the one that is to lead.
-    private func furthest(_ whole: [Voter], _ epoch: UInt64, _ silent: [GroupClient.Missing]) throws -> Voter {
-        let fit = whole.filter { allowed.contains($0.seen.address) && $0.status.role == "replica" }
+    private func furthest(
+        _ whole: [Voter], among candidates: [Address], _ epoch: UInt64, _ silent: [GroupClient.Missing]
+    ) throws -> Voter {
+        let fit = whole.filter { candidates.contains($0.seen.address) && $0.status.role == "replica" }
         guard let best = Self.furthest(fit, preferring: target) else {
             throw NodeError(
                 .notMet, "no candidate has promised epoch \(epoch) and is whole\(Self.reasons(silent)). Run it again")
@@ -113,9 +118,6 @@ package struct Promotion {
         }
         return best
     }
-
-    /// Whom this may promote.
-    var allowed: [Address] { candidates.isEmpty ? [target] : candidates }
 
     /// A promotion that was interrupted after the epoch had begun.
     private func finish(_ first: NodeStatus) async throws -> Outcome {
@@ -133,7 +135,8 @@ package struct Promotion {
                 "\(first.node) is deposed: \(later.status.node) has promised epoch \(later.status.knownEpoch)"
                     + (later.status.group?.primary.map { ", and the primary is \($0)" } ?? ""))
         }
-        var outcome = try await tell(first, at: target, others: Self.unique(seen))
+        let leading = try await waitUntilPrimary(target, first.epoch)
+        var outcome = try await tell(leading, at: target, others: Self.unique(seen))
         outcome.missing += missing.map { "\($0.address): \($0.why)" }
         return outcome
     }

@@ -13,6 +13,12 @@ extension Promotion {
                 .failed,
                 "\(leader.status.node) at \(leader.address) was promoted at epoch \(leader.status.epoch) already")
         }
+        if mustTakeOver, sight.giver == nil, let leader = sight.leaders.first {
+            throw NodeError(
+                .failed,
+                "\(leader.status.node) at \(leader.address) leads epoch \(leader.status.epoch) since; walctl switchover "
+                    + "\(leader.address) \(target) hands over from there")
+        }
         let absent = candidates.filter { wanted in
             !assembly.voters.contains { $0.address == wanted && $0.status.role == "replica" }
         }
@@ -38,14 +44,14 @@ extension Promotion {
             warnings.append(text)
         }
         try check(
-            able, begun: assembly.begun, fenced: sight.seen.filter { $0.status.role == "fenced" },
+            able, sight.candidates, begun: assembly.begun, fenced: sight.seen.filter { $0.status.role == "fenced" },
             leaders: sight.handover != nil ? [] : sight.leaders, &warnings)
         return (needed, warnings)
     }
 
     private func check(
-        _ able: [GroupClient.Seen], begun: UInt64, fenced: [GroupClient.Seen], leaders: [GroupClient.Seen],
-        _ warnings: inout [String]
+        _ able: [GroupClient.Seen], _ allowed: [Address], begun: UInt64, fenced: [GroupClient.Seen],
+        leaders: [GroupClient.Seen], _ warnings: inout [String]
     ) throws {
         guard
             let best = able.filter({ allowed.contains($0.address) && $0.status.role == "replica" })

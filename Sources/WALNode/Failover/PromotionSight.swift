@@ -13,6 +13,8 @@ extension Promotion {
         /// The primary that gives the lead away, and what it gives; nil where the lead is taken.
         var giver: GroupClient.Seen?
         var handover: Handover?
+        /// Whom this may promote.
+        var candidates: [Address]
 
         var leaders: [GroupClient.Seen] { seen.filter { $0.status.role == "primary" } }
         /// Nobody who was seen has promised it.
@@ -42,11 +44,34 @@ extension Promotion {
         }
         return Sight(
             first: first, history: history, seen: seen, missing: missing, assembly: assembly, giver: giver,
-            handover: giver.map { drained ?? Handover(position: $0.status.position.text, epoch: $0.status.epoch) })
+            handover: giver.map { drained ?? Handover(position: $0.status.position.text, epoch: $0.status.epoch) },
+            candidates: try await ableToLead())
     }
 
+    /// Of those that this may promote, the ones that have room for it. No force makes room.
+    private func ableToLead() async throws -> [Address] {
+        var able: [Address] = []
+        var lack: NodeError?
+        for address in candidates.isEmpty ? [target] : candidates {
+            do {
+                _ = try await GroupClient.ask(address, ControlRequest(.fit), seconds: 10)
+            } catch {
+                // What else is wrong with it is found by what its status says.
+                if NodeError(error).code == .noSpace {
+                    lack = lack ?? NodeError(error)
+                    continue
+                }
+            }
+            able.append(address)
+        }
+        if able.isEmpty, let lack { throw lack }
+        return able
+    }
+
+    /// Who cannot be fenced acknowledges nothing any more once the others have promised, and is told again.
+    ///
     /// Returns what the giver knows of the group, which does not change any more.
-    func fence(_ sight: Sight, _ epoch: UInt64, _ warnings: inout [String]) async throws -> NodeStatus? {
+    func fence(_ sight: Sight, _ epoch: UInt64, _ missing: inout [String]) async throws -> NodeStatus? {
         var given: NodeStatus?
         if let giver = sight.giver, let handover = sight.handover {
             say("fencing \(giver.status.node) at \(giver.address)")
@@ -64,7 +89,7 @@ extension Promotion {
                 _ = try await GroupClient.ask(
                     leader.address, Self.request(.fence, epoch, sight.history), seconds: 10)
             } catch {
-                warnings.append("\(leader.status.node) is not fenced: \(error)")
+                missing.append("\(leader.status.node) is not fenced: \(NodeError(error))")
             }
         }
         return given

@@ -27,7 +27,9 @@ package struct Switchover {
             throw NodeError(.diverged, "\(old.node) and \(new.node) do not belong to one history")
         }
         guard old.node != new.node else {
-            throw NodeError(.usage, "\(from) and \(to) are one node, \(old.node)")
+            throw NodeError(
+                .usage,
+                "\(from) and \(to) are one node, \(old.node); if they are two, give each its own --name")
         }
         if old.role == "primary", new.role == "primary", old.epoch > new.epoch {
             throw NodeError(.failed, "\(new.node) at \(to) is a deposed primary; walctl rejoin it first")
@@ -42,6 +44,7 @@ package struct Switchover {
         var promotion = Promotion(target: to)
         promotion.timeoutSeconds = timeoutSeconds
         promotion.others = [from]
+        promotion.mustTakeOver = old.role == "fenced"
         promotion.say = say
         var outcome: Promotion.Outcome
         do {
@@ -97,7 +100,13 @@ package struct Switchover {
                 say("\(old.node) becomes a replica")
                 var request = ControlRequest(.rejoin)
                 request.address = outcome.address
-                _ = try await GroupClient.ask(from, request, seconds: timeoutSeconds)
+                do { _ = try await GroupClient.ask(from, request, seconds: timeoutSeconds) } catch {
+                    let error = NodeError(error)
+                    throw NodeError(
+                        error.code,
+                        "\(outcome.node) leads; \(from) is not a replica yet (\(error)): walctl rejoin \(from) when that is put "
+                            + "right")
+                }
             }
             guard Clock.monotonicNanoseconds() < deadline else {
                 throw NodeError(

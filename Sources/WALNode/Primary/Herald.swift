@@ -13,7 +13,10 @@ struct Herald {
     func start() -> Task<Void, Never> {
         Task { [node] in
             while !Task.isCancelled {
-                for address in Self.absent(node) { await visit(address) }
+                // One that is frozen holds up nobody else.
+                await withDiscardingTaskGroup { group in
+                    for address in Self.absent(node) { group.addTask { await visit(address) } }
+                }
                 try? await Task.sleep(for: Self.pause)
             }
         }

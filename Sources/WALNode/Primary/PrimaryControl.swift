@@ -57,7 +57,7 @@ extension PrimaryNode {
             response.position = PositionStatus(try await drain())
             response.treeDigest = try catalog.state().treeDigest.description
         case .undrain: undrain("the switchover was given up: capturing again")
-        case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
+        case .promise, .promote, .follow, .fence, .rejoin, .fit: throw NodeError.notForARole
         }
         return response
     }
@@ -254,6 +254,12 @@ extension PrimaryNode {
         let immutable = progress.immutable.load(ordering: .relaxed)
         if immutable > 0 {
             notes.append("\(immutable) objects are immutable or append-only; that flag is not replicated")
+        }
+        let overloaded = progress.overloaded.load(ordering: .relaxed)
+        if overloaded > 0 {
+            notes.append(
+                "\(overloaded) objects have more than \(Limits.maxAttributeBytes) bytes of extended attributes; the largest of "
+                    + "these are left out")
         }
         if let damage = damage.withLock({ $0 }) {
             notes.append("\(damage.text); replicas that need segment \(damage.seq) reconcile with the tree instead")

@@ -14,6 +14,8 @@ package struct PrimarySettings: Sendable {
     /// Replicas to dial.
     package var to: [Address] = []
     package var compression = Compression.standard
+    /// Also what a peer on this host asks for, which may be the end of a tunnel.
+    package var compressesLoopback = false
     /// Log that a slow replica still needs is dropped beyond this.
     package var retention = Retention(budgetBytes: 4 << 30, keepSeconds: 3600)
     package var capture = CaptureSettings()
@@ -71,6 +73,7 @@ package final class PrimaryNode: NodeRole, LogSource {
 
     var folder: StateFolder { host.folder }
     var compression: Compression { settings.compression }
+    var compressesLoopback: Bool { settings.compressesLoopback }
     var file: NodeFile { host.identity.value }
 
     init(_ given: PrimarySettings, host: NodeHost, logger: Logger) throws {

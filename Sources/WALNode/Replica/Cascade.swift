@@ -11,6 +11,7 @@ import WALWire
 extension ReplicaNode {
     var history: HistoryID { (try? nodeFile.historyID) ?? .none }
     var compression: Compression { .standard }
+    var compressesLoopback: Bool { false }
 
     /// As the primary told it.
     func group() -> Group {

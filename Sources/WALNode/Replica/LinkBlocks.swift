@@ -20,15 +20,34 @@ final class LinkBlocks: BlockSource {
     var canExpect: Bool { !isUnasked && wants.hasRoom }
 
     func expect(_ requests: [BlockRequest]) {
-        wants.expect(requests)
+        wants.expect(Self.distinct(requests).firsts)
         ask()
+    }
+
+    /// A block comes once for a file, however often that holds it: a disk image, say, has many that are all zeros.
+    private static func distinct(
+        _ requests: [BlockRequest]
+    ) -> (firsts: [BlockRequest], again: [ContentBlock: [BlockRequest]]) {
+        var seen: Set<ContentBlock> = []
+        var firsts: [BlockRequest] = []
+        var again: [ContentBlock: [BlockRequest]] = [:]
+        firsts.reserveCapacity(requests.count)
+        for request in requests {
+            if seen.insert(request.block).inserted {
+                firsts.append(request)
+            } else {
+                again[request.block, default: []].append(request)
+            }
+        }
+        return (firsts, again)
     }
 
     func forgetExpected() throws {
         for _ in 0..<wants.forget() { try throwAway() }
     }
 
-    func fetch(_ requests: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws {
+    func fetch(_ all: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws {
+        let (requests, again) = isUnasked ? (all, [:]) : Self.distinct(all)
         for (index, request) in requests.enumerated() {
             if !isUnasked {
                 for _ in 0..<wants.skip(to: request, orAsk: requests[index...]) { try throwAway() }
@@ -38,12 +57,16 @@ final class LinkBlocks: BlockSource {
             let answer = try takeAnswer(to: request)
             if answer.isGone {
                 try deliver(request, nil)
+                for other in again[request.block] ?? [] { try deliver(other, nil) }
                 continue
             }
             guard let bytes = try? answer.raw(), bytes.count == Int(request.block.length),
                 Digest(of: bytes) == request.block.digest
             else { throw link.ended("a block came with another content than its digest says") }
-            try bytes.withUnsafeBytes { try deliver(request, $0) }
+            try bytes.withUnsafeBytes { bytes in
+                try deliver(request, bytes)
+                for other in again[request.block] ?? [] { try deliver(other, bytes) }
+            }
         }
     }
 

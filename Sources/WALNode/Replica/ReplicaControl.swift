@@ -35,7 +35,10 @@ extension ReplicaNode {
         case .segment:
             let seq = request.seq ?? 0
             guard let position = try logView.position(at: seq), let header = try logView.header(at: seq) else {
-                throw NodeError(.notMet, "segment \(seq) is not in the log of \(nodeFile.node)")
+                throw NodeError(
+                    .notMet,
+                    "segment \(seq) is not in the log of \(nodeFile.node), which begins with \(logView.firstSeq); verify "
+                        + "\(nodeFile.node) against its primary")
             }
             response.position = PositionStatus(position)
             response.treeDigest = header.treeDigest.description
@@ -52,7 +55,7 @@ extension ReplicaNode {
                     })
             }
         case .drain, .undrain, .forget: throw NodeError(.failed, "\(nodeFile.node) is a replica; ask its primary")
-        case .promise, .promote, .follow, .fence, .rejoin: throw NodeError.notForARole
+        case .promise, .promote, .follow, .fence, .rejoin, .fit: throw NodeError.notForARole
         }
         return response
     }
@@ -82,7 +85,8 @@ extension ReplicaNode {
         let now = Clock.monotonicNanoseconds()
         let contact = state.lastContact.map { Double(now.elapsed(since: $0)) / 1e9 }
         var status = NodeStatus(
-            role: file.role.rawValue, node: file.node, history: file.history, epoch: file.epoch,
+            // What it is, also when `node.json` says already what it is to be next.
+            role: NodeFile.Role.replica.rawValue, node: file.node, history: file.history, epoch: file.epoch,
             position: PositionStatus(state.applied), state: state.phase.rawValue,
             treeDigest: catalogState.treeDigest.description,
             log: NodeStatus.Log(
@@ -123,7 +127,9 @@ extension ReplicaNode {
         if let unset = unsetAttributes.summary {
             status.notes.append("\(unset.count) extended attributes could not be set; the first: \(unset.first)")
         }
-        if ProcessFacts.effectiveUserID != 0 {
+        if ProcessFacts.effectiveUserID == 0, !ProcessFacts.isPrivileged {
+            status.notes.append("run in a user namespace that lacks owners: all owners are kept but not applied")
+        } else if ProcessFacts.effectiveUserID != 0 {
             status.notes.append(
                 "not run by root: owners are kept but not applied, and its own user can read all files and directories")
         }

@@ -31,6 +31,8 @@ final class FencedNode: IdleRole {
         } else {
             logger.critical("fenced: \(text)")
         }
+        let search = Task { [self] in await findLeader() }
+        defer { search.cancel() }
         await withGracefulShutdownHandler {
             try? await finished.wait()
         } onGracefulShutdown: { [self] in
@@ -55,6 +57,26 @@ final class FencedNode: IdleRole {
         return
             "another primary was promoted at epoch \(file.promisedEpoch); the primary is \(leader); walctl rejoin "
             + "\(host.rootPath) makes this one a replica"
+    }
+
+    /// Who was fenced by a promotion that came to nothing, or was away when others led, is told by nobody: they do not count it,
+    /// and know at most where the last primary was. So it asks, and whom it knows may have been followed by another.
+    private func findLeader() async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .seconds(host.identity.value.leader == nil ? 2 : 10))
+            let file = host.identity.value
+            guard file.isRejoining != true else { continue }
+            let others = [file.leader, file.successor?.address, file.formerLeader].compactMap { $0 }
+            let known = (file.members ?? []).map(\.address) + others
+            let addresses = Set(known).compactMap { try? Address($0) }.filter { $0 != host.address }
+            let (seen, _) = await GroupClient.explore(from: addresses, history: file.history ?? "")
+            let leaders = seen.filter { $0.status.role == "primary" && $0.status.epoch >= file.promisedEpoch }
+            guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }) else { continue }
+            let address = leader.status.group?.address ?? leader.address.description
+            guard address != file.leader else { continue }
+            logger.critical("\(leader.status.node) at \(address) leads epoch \(leader.status.epoch)")
+            host.request(.found(epoch: leader.status.epoch, leader: address))
+        }
     }
 
     func makePeer(_ hello: Hello) -> any PeerRole {

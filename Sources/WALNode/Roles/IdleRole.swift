@@ -47,10 +47,10 @@ extension IdleRole {
     }
 
     /// What log and catalog tell, as the role that used them has left them.
-    func restingStatus(_ state: String, notes: [String]) throws -> NodeStatus {
+    func restingStatus(_ state: String, notes: [String], needsCatalog: Bool = true) throws -> NodeStatus {
         let file = host.identity.value
         var status = try OfflineStatus.read(
-            host.folder.directory, folderPath: host.folder.path, treePath: host.rootPath)
+            host.folder.directory, folderPath: host.folder.path, treePath: host.rootPath, needsCatalog: needsCatalog)
         status.state = state
         status.group = NodeStatus.Group(file, address: host.address?.description)
         status.pid = ProcessFacts.processID

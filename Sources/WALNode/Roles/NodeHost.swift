@@ -40,14 +40,15 @@ final class NodeHost: Sendable {
     /// The primary as last heard. A node that was never told knows none.
     var leader: Address? { identity.value.leader.flatMap { try? Address($0) } }
 
-    /// Throws where a role that writes to the log would soon wait for room.
-    func requireRoom() throws {
+    /// Throws where a primary would wait for room before it has begun, or soon after. `catalog` gets an index of blocks.
+    func requireRoom(toLeadWith catalog: Catalog? = nil) throws {
         let free = try folder.directory.space().availableBytes
-        guard free < Self.roomBytes else { return }
+        let needed = Self.roomBytes + (try catalog?.read { try $0.indexRoom() } ?? 0)
+        guard free < needed else { return }
         throw NodeError(
             .noSpace,
-            "\(identity.value.node) has \(free >> 10) KiB free at \(folder.path), too little to lead with; free some space, or "
-                + "promote another one")
+            "\(identity.value.node) has \(free >> 10) KiB free at \(folder.path), too little to lead with: it needs "
+                + "\(needed >> 10); free some space, or promote another one")
     }
 
     private static let roomBytes: UInt64 = 1 << 20
@@ -169,6 +170,8 @@ enum RoleChange: Sendable {
     case catalogDamaged
     /// Another primary was promoted at this epoch; its address, where it is known.
     case deposed(epoch: UInt64, leader: String?)
+    /// A fenced node has found who leads.
+    case found(epoch: UInt64, leader: String)
 }
 
 /// What a tree's process does at a time: primary, replica or fenced.

@@ -67,7 +67,7 @@ struct QuarantineCopy {
     /// As it stood in the tree: owner first, for a change of it takes setuid away.
     private mutating func dress(_ place: Place, as status: FileStatus, _ attributes: Attributes) throws {
         let folder = try directory(place.parent)
-        let isPrivileged = ProcessFacts.effectiveUserID == 0
+        let isPrivileged = ProcessFacts.isPrivileged
         if isPrivileged { try folder.setOwner(place.name, uid: status.uid, gid: status.gid) }
         if status.kind != .symlink { try folder.setMode(place.name, status.mode) }
         _ = try AttributeTarget(folder, place.name).set(attributes, isNew: true, isPrivileged: isPrivileged)

@@ -268,6 +268,12 @@ package final class TreeNode: Service {
                     guard host.identity.value.role == .primary else { return }
                     try fenceNow(epoch, leader)
                 }
+            case .found(let epoch, let leader):
+                try await transitions.run { [self] in
+                    let file = host.identity.value
+                    guard file.role == .fenced, file.isRejoining != true, file.leader != leader else { return }
+                    try fenceNow(epoch, leader)
+                }
             }
         } catch {
             logger.critical("the role cannot be changed: \(error)")
@@ -318,7 +324,7 @@ package final class TreeNode: Service {
             let file = host.identity.value
             if file.role == .primary, file.epoch == epoch, let primary { return primary.logView.durableEnd }
             // Once it is to lead there is nobody else.
-            try host.requireRoom()
+            try host.requireRoom(toLeadWith: replica?.catalog)
             if let fenced = role as? FencedNode, file.isRejoining != true, file.leader == nil,
                 epoch == file.promisedEpoch, epoch > file.epoch
             {
@@ -393,7 +399,7 @@ extension TreeNode: ControlService {
 
     func handle(_ request: ControlRequest, answer: @escaping @Sendable (ControlResponse) -> Void) {
         switch request.verb {
-        case .promise, .promote, .follow, .fence, .rejoin:
+        case .promise, .promote, .follow, .fence, .rejoin, .fit:
             Task { [self] in
                 do { answer(try await appoint(request)) } catch { answer(ControlResponse(error: error)) }
             }
@@ -456,6 +462,9 @@ extension TreeNode: ControlService {
                 try requireGivable(request, epoch)
             }
             response.members = NodeStatus.Group(host.identity.value, address: nil).members
+        case .fit:
+            guard let replica else { throw notAReplica("; only a replica can be promoted") }
+            try host.requireRoom(toLeadWith: replica.catalog)
         case .rejoin:
             response.isWhole = try await !rejoin(leader: request.address)
             response.address = host.identity.value.leader

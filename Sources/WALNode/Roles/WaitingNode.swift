@@ -48,11 +48,21 @@ final class WaitingNode: IdleRole {
         NodeError(.noSpace, "\(host.identity.value.node) waits for room before it begins: \(problem)")
     }
 
+    /// A replica sends writes to the primary, and for now reads as well.
+    func tree() throws -> any TreeService {
+        let file = host.identity.value
+        guard file.role == .replica, let leader = file.leader else { throw refusal }
+        var error = NodeError(.notMet, refusal.description)
+        error.redirect = leader
+        throw error
+    }
+
     func makePeer(_ hello: Hello) -> any PeerRole {
         RefuseRole(Refusal(.busy, refusal.description), epoch: epoch)
     }
 
     func currentStatus() throws -> NodeStatus {
-        try restingStatus("waiting", notes: [problem])
+        // Where there is no room there is none for a look at the catalog either.
+        try restingStatus("waiting", notes: [problem], needsCatalog: false)
     }
 }

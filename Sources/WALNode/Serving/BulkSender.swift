@@ -33,8 +33,11 @@ final class BulkSender: Sendable {
     /// On the event loop, with the bytes of what is written; returns what is in flight with them.
     private let sent: @Sendable (Int) -> UInt64
 
-    /// The peer is another host: the network is the slow part, and compression may pay.
-    private var compresses: Bool { !connection.isLoopback && node.compression != .none }
+    /// The peer is another host: the network is the slow part, and compression may pay. A tunnel looks like this host, so who
+    /// has one says so.
+    private var compresses: Bool {
+        (!connection.isLoopback || node.compressesLoopback) && node.compression != .none
+    }
 
     init(
         node: any LogSource, connection: Connection, logger: Logger, sent: @escaping @Sendable (Int) -> UInt64

@@ -20,6 +20,8 @@ protocol LogSource: AnyObject, Sendable {
     /// Of the frames that are sent.
     var epoch: UInt64 { get }
     var compression: Compression { get }
+    /// Also for peers on this host.
+    var compressesLoopback: Bool { get }
 
     /// What the replicas must know when this node is gone.
     func group() -> Group

@@ -67,6 +67,12 @@ final class SenderRole: PeerRole {
 
     func received(_ message: Message, epoch: UInt64) {
         if case .hello(let hello) = message, hello.role == .receiver, machine.peer == nil {
+            // After a switchover the two would be one replica of the next primary, and their acknowledgements one.
+            let own = node.senderHello().node
+            guard hello.node != own else {
+                let text = "this node is named '\(own)' itself; give each its own --name"
+                return perform(machine.refuse(Refusal(.busy, text)))
+            }
             guard let connection,
                 node.replicas.connect(
                     hello, address: connection.peerAddress, isDialled: ended != nil, traffic: connection.traffic,
