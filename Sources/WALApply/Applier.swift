@@ -195,7 +195,7 @@ package final class Applier {
             }
         } catch {
             // What was asked for comes all the same: left lying, it would keep from coming what makes this step needless.
-            try? blocks?.forgetExpected()
+            if case ApplyError.interrupted = error {} else { try? blocks?.forgetExpected() }
             for patch in patches { try? staging.unlink(patch) }
             (drifted, restamped) = ([], [])
             if Self.isNoSpace(error) { makeRoom() }

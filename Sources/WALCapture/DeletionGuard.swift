@@ -47,10 +47,10 @@ package final class DeletionGuard: Sendable {
     package func allowance(objects: UInt64, now: UInt64) -> UInt64? {
         let before = state.withLock { state in
             Self.expire(&state, now)
-            return max(objects, state.doubted ?? state.samples.first?.objects ?? 0)
+            return Self.before(state, objects)
         }
         guard let allowed = limit.allowed(of: before) else { return nil }
-        let gone = before - objects
+        let gone = before - min(before, objects)
         return allowed > gone ? allowed - gone : 0
     }
 
@@ -67,10 +67,15 @@ package final class DeletionGuard: Sendable {
     /// More is gone than is believed. Returns the objects that were there before any of it went.
     package func doubt(objects: UInt64) -> UInt64 {
         state.withLock { state in
-            let before = max(objects, state.doubted ?? state.samples.first?.objects ?? 0)
+            let before = Self.before(state, objects)
             state.doubted = before
             return before
         }
+    }
+
+    /// What has come since the doubt, and is in the log by now, makes nothing more credible.
+    private static func before(_ state: State, _ objects: UInt64) -> UInt64 {
+        state.doubted ?? max(objects, state.samples.first?.objects ?? 0)
     }
 
     /// An operator has said that it is meant.

@@ -358,9 +358,9 @@ final class Reconciler {
     }
 
     private func isUnchanged(_ row: ChildRow, _ directory: Directory) -> Bool {
-        guard var status = try? directory.status(of: row.name), status.ctime.clampedNanoseconds == row.stamp else {
-            return false
-        }
+        guard var status = try? directory.status(of: row.name), status.ctime.clampedNanoseconds == row.stamp,
+            !row.metadata.attributes.mayBePart
+        else { return false }
         setImmutable(status)
         // They do not change without the change time.
         status.attributes = row.metadata.attributes
@@ -379,7 +379,7 @@ final class Reconciler {
         }
         var status = try directory.status()
         setImmutable(status)
-        if status.ctime.clampedNanoseconds == row.stamp {
+        if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
             status.attributes = row.metadata.attributes
         } else {
             status.set(try directory.attributes())
@@ -506,7 +506,7 @@ final class Reconciler {
         guard let gone = try excessDeletions() else { return }
         let objects = objectsBefore
         let before = deletions.doubt(objects: objects)
-        throw CaptureError.tooManyDeletions(gone: gone + (before - objects), of: before, kept: gone)
+        throw CaptureError.tooManyDeletions(gone: gone + (before - min(before, objects)), of: before, kept: gone)
     }
 
     private func dropOrphans() throws {

@@ -36,7 +36,6 @@ extension Reconciler {
             return false
         }
         first.attributes = status.attributes
-        first.hasMoreAttributes = status.hasMoreAttributes
         if first.ctime != status.ctime {
             guard try addAttributes(to: &first, directory, glance.place, known: nil) else { return true }
         }

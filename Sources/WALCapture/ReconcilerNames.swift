@@ -70,7 +70,9 @@ extension Reconciler {
     func addAttributes(
         to status: inout FileStatus, _ directory: Directory, _ place: Place, known: ObjectRow?
     ) throws -> Bool {
-        if let known, known.stamp == status.ctime.clampedNanoseconds, known.identity == status.identity {
+        if let known, known.stamp == status.ctime.clampedNanoseconds, known.identity == status.identity,
+            !known.metadata.attributes.mayBePart
+        {
             status.attributes = known.metadata.attributes
             return true
         }
@@ -104,7 +106,7 @@ extension Reconciler {
         progress.immutable.store(UInt64(immutable.count), ordering: .relaxed)
     }
 
-    /// Their attributes are read again by each scan, see ``stamp(of:)``: else nothing would tell of them after a restart.
+    /// Their attributes are read again by each scan, see ``Attributes/mayBePart``: else nothing would tell of them after a restart.
     func setOverloaded(_ status: FileStatus) {
         if status.hasMoreAttributes {
             overloaded.insert(status.ino)
@@ -325,11 +327,9 @@ extension Reconciler {
         if status.metadata != row.metadata { changes.metadata(row.id, status.metadata) }
     }
 
-    /// The change time, unless a write that follows at once could leave it as it is: the clock of inodes moves in steps. Of what
-    /// has attributes that the catalog does not hold none is right.
+    /// The change time, unless a write that follows at once could leave it as it is: the clock of inodes moves in steps.
     func stamp(of status: FileStatus) -> Int64 {
         // Ticks are at most 10 ms; file systems without nanoseconds keep 1 or 2 s.
-        if status.hasMoreAttributes { return ObjectRow.neverSeen }
         let step: Int64 = status.ctime.nanoseconds == 0 ? 2_000_000_000 : 20_000_000
         let changed = status.ctime.clampedNanoseconds
         let (age, overflow) = Clock.realtimeNanoseconds().subtractingReportingOverflow(changed)

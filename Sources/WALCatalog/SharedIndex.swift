@@ -6,7 +6,8 @@ import WALSystem
 /// byte in every 4 KiB of the file before it maps it. That takes all the room, unless the file system hands it out in
 /// smaller blocks, as small ones of ext4 do: there the rest are holes.
 struct SharedIndex {
-    /// For 32,768 pages of the write-ahead file, eight times as many as it has when they are moved into the database.
+    /// For 32,768 pages of the write-ahead file, 128 MiB: eight times as many as it has when they are moved into the database. What a
+    /// still larger transaction takes is not reserved; disks with such blocks are small.
     private static let bytes: UInt64 = 256 << 10
     private static let stepBytes: UInt64 = 4096
     private let path: String

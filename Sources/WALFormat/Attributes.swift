@@ -37,6 +37,9 @@ package struct Attributes: Hashable, Sendable {
 
     package var isEmpty: Bool { bytes.isEmpty }
 
+    /// So many that there may have been one more for which there was no room: the kernel's largest takes 64 KiB, xattr(7).
+    package var mayBePart: Bool { bytes.count > Limits.maxAttributeBytes - (64 << 10) - 512 }
+
     /// Zero when there are none.
     package var digest: Digest { bytes.isEmpty ? .zero : Digest(of: bytes) }
 

@@ -28,11 +28,13 @@ package final class MirrorNode: Service {
         settings.primary.filter = filter
         settings.primary.endsInDoubt = isOnce
         var replica = NodeSettings(rootPath: mirror, command: "walctl mirror")
-        replica.name = "mirror"
         replica.replica.adopts = adopts
+        // Somebody waits for the end of both.
         replica.primary.endsInDoubt = isOnce
         try TreeNode.check(replica, as: .replica)
         primary = try TreeNode(settings, as: .primary, logger: logger)
+        // Not that of the source, which may be that of this host.
+        replica.name = primary.host.identity.value.node == "mirror" ? "mirror-2" : "mirror"
         self.mirror = replica
         self.isOnce = isOnce
         self.logger = logger

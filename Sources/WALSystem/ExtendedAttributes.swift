@@ -57,7 +57,10 @@ package struct AttributeTarget {
         }
         if let all = try? Attributes(pairs) { return FoundAttributes(attributes: all) }
         // As many as there is room for, whatever their order: an access control list is small.
-        pairs.sort { ($0.value.count, $0.name.count) < ($1.value.count, $1.name.count) }
+        pairs.sort { left, right in
+            left.value.count == right.value.count
+                ? left.name.lexicographicallyPrecedes(right.name) : left.value.count < right.value.count
+        }
         while !pairs.isEmpty {
             pairs.removeLast()
             if let some = try? Attributes(pairs) { return FoundAttributes(attributes: some, isTooLarge: true) }

@@ -28,8 +28,6 @@ package struct SystemError: Error, Equatable, Sendable {
         code == Errno.tooManyLinks || code == Errno.tooBig
             || (code == Errno.nameTooLong || code == Errno.invalid) && ["symlinkat", "mknodat"].contains(call)
     }
-    /// An owner that this user namespace does not have, user_namespaces(7).
-    package var isUnmappedOwner: Bool { code == Errno.invalid && ["fchown", "fchownat"].contains(call) }
     /// Something is mounted there.
     package var isBusy: Bool { code == Errno.busy }
     /// A symlink where this room follows none, or (RESOLVE_BENEATH) a path that leaves its directory.

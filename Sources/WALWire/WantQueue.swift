@@ -40,11 +40,12 @@ package struct WantQueue {
         return first
     }
 
-    /// Makes `request` the next one that is answered or asked for, with `rest`, which begins with it, where it was not
-    /// expected. Returns how many answers have to be taken and thrown away first.
+    /// Makes `request` the next one that is answered or asked for, or the same block of another place in the file; with `rest`,
+    /// which begins with it, where it was not expected. Returns how many answers have to be taken and thrown away first.
     package mutating func skip(to request: BlockRequest, orAsk rest: ArraySlice<BlockRequest>) -> Int {
-        if let place = asked.firstIndex(of: request) { return place - asked.startIndex }
-        ahead = ahead.firstIndex(of: request).map { ahead[$0...] } ?? rest
+        func isSame(_ other: BlockRequest) -> Bool { other.object == request.object && other.block == request.block }
+        if let place = asked.firstIndex(where: isSame) { return place - asked.startIndex }
+        ahead = ahead.firstIndex(where: isSame).map { ahead[$0...] } ?? rest
         return asked.count
     }
 

@@ -321,15 +321,33 @@ import WALTestKit
         }
     }
 
+    /// The replica of `walctl mirror` is named by that, whatever the source is named.
+    @Test func aMirrorOfATreeThatIsNamedMirror() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            let primary = try Node(world, "walship", source, ["--name", "mirror"])
+            try primary.waitForState("streaming")
+            try primary.stop()
+            let target = try world.folder("target")
+            try world.must("walctl", "mirror", "--once", source, target)
+            #expect(try text(ofFile: target + "/file") == "content")
+        }
+    }
+
     /// Fenced for a switchover that others finished, it was away when they led in turn: none of them counts it, so nobody looks
     /// for it.
     @Test func whoWasAwayForTwoEpochsFindsWhoLeads() throws {
-        try withTrio { trio in
-            let switchover = try trio.world.start("walctl", ["switchover", trio.address("a"), trio.address("b")])
-            try until("the fence") { try trio.role("a") == "fenced" || !switchover.isRunning }
-            if switchover.isRunning { try switchover.crash() }
-            try trio["a"].crash()
-            try trio.promote("b")
+        try withWorld { world in
+            // At the first time it ends the node that is fenced.
+            let hook = world.path + "/hook"
+            try writeFile(hook, "#!/bin/sh\nrm '\(hook).once' && kill -9 $PPID\n")
+            try writeFile(hook + ".once", "")
+            chmod(hook, 0o755)
+            let trio = try Trio(world, ["a": ["--on-fence", hook]])
+            _ = try trio.world.run("walctl", "switchover", trio.address("a"), trio.address("b"))
+            try until("the end of a") { !trio["a"].child.isRunning }
+            try trio.waitForRole("primary", of: "b")
             try trio.catchUp("b", but: ["a"])
             try trio.world.must("walctl", "switchover", trio.address("b"), trio.address("c"))
             try trio.waitForRole("primary", of: "c")
@@ -344,6 +362,7 @@ import WALTestKit
             _ = try trio.world.put(trio.address("a"), "new", "1")
             try trio.world.must("walctl", "rejoin", trio.folder("a"), "--wait")
             try trio.expectEqual("c")
+            try trio.stop()
         }
     }
 }

@@ -128,6 +128,9 @@ import WALTestKit
             try until("in force") { try a.status()?.notes.contains { $0.contains("in force") } == false }
             try replicas[1].stop()
             _ = try world.put(folder, "late", "2", "--timeout", "20s")
+            // What it was before is no number of anybody any more.
+            let file = try Status(try text(ofFile: folder + "/.wal/node.json"))
+            #expect(file["sync_replicas"] as? Int == 1 && file["voters_needed"] as? Int == 1)
             for node in [a, replicas[0]] { try node.stop() }
         }
     }

@@ -17,8 +17,8 @@ package enum OfflineStatus {
         var (state, filter) = (CatalogState.empty, Filter.none)
         do {
             let catalog = try openCatalog(folder, folderPath, treePath)
+            defer { try? catalog.close() }
             (state, filter) = try catalog.read { ($0.state, try $0.filter()) }
-            try catalog.close()
         } catch {
             if needsCatalog { throw error }
         }

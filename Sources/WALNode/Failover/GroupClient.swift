@@ -103,6 +103,9 @@ package struct GroupClient: Sendable {
 }
 
 extension NodeStatus {
+    /// A primary, and not one that waits for room before it begins.
+    var leads: Bool { role == "primary" && state != "waiting" }
+
     /// The highest epoch that the node has heard of.
     var knownEpoch: UInt64 { max(epoch, group?.promisedEpoch ?? 0) }
 

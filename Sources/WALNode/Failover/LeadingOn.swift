@@ -17,7 +17,7 @@ extension Promotion {
         let (all, absent) = await GroupClient.explore(from: first.groupAddresses + candidates, history: history)
         var missing = absent
         let seen = Self.unique(all.filter { $0.status.node != first.node })
-        let heirs = seen.filter { $0.status.role == "primary" || $0.status.position.epoch > first.position.epoch }
+        let heirs = seen.filter { $0.status.leads || $0.status.position.epoch > first.position.epoch }
         // Who leads is what there is to know, however far the others are.
         let leaders = heirs.filter { $0.status.role == "primary" }
         if let heir = leaders.max(by: { $0.status.epoch < $1.status.epoch }) ?? heirs.max(by: Self.isBehind) {
@@ -32,6 +32,9 @@ extension Promotion {
                 .notMet,
                 "\(fenced), by \(leader), which does not answer. Bring it or one of its replicas back, or give --force: what was "
                     + "written there since is then lost to the group")
+        }
+        do { _ = try await GroupClient.ask(target, ControlRequest(.fit), seconds: 10) } catch {
+            if NodeError(error).code == .noSpace { throw error }
         }
         let assembly = Assembly(first, seen)
         let (voters, own) = (assembly.voters, GroupClient.Seen(address: target, status: first))

@@ -145,7 +145,7 @@ package struct Promotion {
         let deadline = Clock.monotonicNanoseconds() + UInt64(timeoutSeconds * 1e9)
         while true {
             if let status = try? await GroupClient.ask(address, ControlRequest(.status), seconds: 5).status,
-                status.role == "primary", status.epoch >= epoch, status.state != "waiting"
+                status.leads, status.epoch >= epoch
             {
                 return status
             }

@@ -100,6 +100,8 @@ extension PrimaryNode {
             file.members = members
             file.voters = names
             file.votersNeeded = needed
+            // Else what it heard as a replica would be the most that anybody knows.
+            file.syncReplicas = needed
         }
         replicas.setVoters(names)
         return true

@@ -49,12 +49,14 @@ final class LinkBlocks: BlockSource {
     func fetch(_ all: [BlockRequest], deliver: (BlockRequest, UnsafeRawBufferPointer?) throws -> Void) throws {
         let (requests, again) = isUnasked ? (all, [:]) : Self.distinct(all)
         for (index, request) in requests.enumerated() {
+            // The same block, perhaps of a place that is held already.
+            var asked = request
             if !isUnasked {
                 for _ in 0..<wants.skip(to: request, orAsk: requests[index...]) { try throwAway() }
                 ask()
-                _ = wants.takeAsked()
+                asked = wants.takeAsked() ?? request
             }
-            let answer = try takeAnswer(to: request)
+            let answer = try takeAnswer(to: asked)
             if answer.isGone {
                 try deliver(request, nil)
                 for other in again[request.block] ?? [] { try deliver(other, nil) }

@@ -70,7 +70,7 @@ final class FencedNode: IdleRole {
             let known = (file.members ?? []).map(\.address) + others
             let addresses = Set(known).compactMap { try? Address($0) }.filter { $0 != host.address }
             let (seen, _) = await GroupClient.explore(from: addresses, history: file.history ?? "")
-            let leaders = seen.filter { $0.status.role == "primary" && $0.status.epoch >= file.promisedEpoch }
+            let leaders = seen.filter { $0.status.leads && $0.status.epoch >= file.promisedEpoch }
             guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }) else { continue }
             let address = leader.status.group?.address ?? leader.address.description
             guard address != file.leader else { continue }
@@ -123,9 +123,11 @@ final class FencedNode: IdleRole {
     /// See ``NodeFile/promise(_:members:handover:)``. Nothing of a primary is added to its log until it has rejoined, and
     /// then it is one of no lower epoch.
     func promise(epoch: UInt64, members: [NodeFile.Member], handover: UInt64?) throws -> ReplicaNode.Promise {
+        // First, for a promise that cannot be told spends an epoch.
+        let end = try end()
         try host.identity.update { try $0.promise(epoch, members: members, handover: handover) }
         logger.notice("promised epoch \(epoch)")
-        return ReplicaNode.Promise(position: try end(), isWhole: true)
+        return ReplicaNode.Promise(position: end, isWhole: true)
     }
 
     /// A rejoin may be given up as long as it has changed nothing.
@@ -143,7 +145,7 @@ final class FencedNode: IdleRole {
 
     /// Of the log, which is as the primary has left it.
     func end() throws -> Position {
-        let status = try currentStatus().position
+        let status = try restingStatus("fenced", notes: [], needsCatalog: false).position
         return Position(epoch: status.epoch, seq: status.seq, chain: try Digest(text: status.chain))
     }
 

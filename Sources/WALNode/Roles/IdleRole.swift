@@ -40,7 +40,8 @@ extension IdleRole {
         var response = ControlResponse()
         switch request.verb {
         case .status: response.status = try currentStatus()
-        case .position: response.position = try currentStatus().position
+        // What the tree is at only the catalog tells.
+        case .position: response.position = try restingStatus("", notes: []).position
         default: throw refusal
         }
         return response

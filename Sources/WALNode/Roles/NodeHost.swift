@@ -48,7 +48,7 @@ final class NodeHost: Sendable {
         throw NodeError(
             .noSpace,
             "\(identity.value.node) has \(free >> 10) KiB free at \(folder.path), too little to lead with: it needs "
-                + "\(needed >> 10); free some space, or promote another one")
+                + "\(needed >> 10) KiB; free some space, or promote another one")
     }
 
     private static let roomBytes: UInt64 = 1 << 20
@@ -166,6 +166,8 @@ final class NodeHost: Sendable {
 enum RoleChange: Sendable {
     /// ``NodeFile`` says which role is next; it is durable already.
     case appointed
+    /// A node that has waited for room tries again; not one that has another role by now.
+    case retry(WaitingNode)
     /// The role goes on with a new one.
     case catalogDamaged
     /// Another primary was promoted at this epoch; its address, where it is known.
@@ -174,7 +176,7 @@ enum RoleChange: Sendable {
     case found(epoch: UInt64, leader: String)
 }
 
-/// What a tree's process does at a time: primary, replica or fenced.
+/// What a tree's process does at a time: primary, replica or fenced, or waiting for room to be one of these.
 protocol NodeRole: ControlService {
     /// Returns when the role is over: after a graceful shutdown, or ``shutDown()``.
     func run() async throws

@@ -40,6 +40,8 @@ package final class TreeNode: Service {
     private let current: Mutex<any NodeRole>
     private let isChanging = Mutex(false)
     private let addresses = Mutex<[Address]>([])
+    /// Also a role that begins just then ends.
+    private let isEnding = Atomic(false)
     /// One change of roles at a time.
     private let transitions = AsyncLock()
     private let tenure: any Tenure = OperatorTenure()
@@ -195,6 +197,7 @@ package final class TreeNode: Service {
                 guard isChanging.withLock({ $0 }) else { break }
                 // Else one that is fenced meanwhile would begin as what it was.
                 try await transitions.run { [self] in try takeRole() }
+                if isEnding.load(ordering: .relaxed) { role.shutDown() }
             }
             for channel in channels { try? await channel.close() }
             await host.network.shutDown()
@@ -247,6 +250,7 @@ package final class TreeNode: Service {
 
     /// Ends ``run()`` in order.
     package func shutDown() {
+        isEnding.store(true, ordering: .relaxed)
         role.shutDown()
     }
 
@@ -258,6 +262,10 @@ package final class TreeNode: Service {
         do {
             switch change {
             case .appointed: await transitions.run { self.endRole() }
+            case .retry(let waiting):
+                await transitions.run { [self] in
+                    if role === waiting { endRole() }
+                }
             case .catalogDamaged:
                 await transitions.run { [self] in
                     if host.isCatalogDamaged { endRole() }
@@ -463,8 +471,8 @@ extension TreeNode: ControlService {
             }
             response.members = NodeStatus.Group(host.identity.value, address: nil).members
         case .fit:
-            guard let replica else { throw notAReplica("; only a replica can be promoted") }
-            try host.requireRoom(toLeadWith: replica.catalog)
+            guard replica != nil || role is FencedNode else { throw notAReplica("; only a replica can be promoted") }
+            try host.requireRoom(toLeadWith: replica?.catalog)
         case .rejoin:
             response.isWhole = try await !rejoin(leader: request.address)
             response.address = host.identity.value.leader
@@ -493,6 +501,8 @@ extension TreeNode: ControlService {
                 "\(file.node) is \(file.role.rawValue) and has promised epoch \(file.promisedEpoch); try again")
         }
         if let position = request.position {
+            // It has begun anew since it was drained, whatever it did before that.
+            if let waiting = role as? WaitingNode { throw waiting.refusal }
             try primary?.requireDrained(at: position)
             if let fenced = role as? FencedNode, try fenced.end().description != position {
                 throw NodeError(.notMet, "\(file.node) does not stand where the lead was to be handed over")

@@ -20,7 +20,7 @@ final class WaitingNode: IdleRole {
     func run() async throws {
         let retry = Task { [self] in
             await waitForRoom()
-            if !Task.isCancelled { host.request(.appointed) }
+            if !Task.isCancelled { host.request(.retry(self)) }
         }
         await withGracefulShutdownHandler {
             try? await finished.wait()
