@@ -382,8 +382,9 @@ final class Reconciler {
         if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
             status.attributes = row.metadata.attributes
         } else {
-            status.set(try directory.attributes())
-            setOverloaded(status)
+            let found = try directory.attributes()
+            status.attributes = found.attributes
+            setOverloaded(status.ino, found.isTooLarge)
         }
         if status.metadata != row.metadata { try update(row, status) }
     }

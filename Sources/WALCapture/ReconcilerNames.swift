@@ -77,8 +77,9 @@ extension Reconciler {
             return true
         }
         do throws(SystemError) {
-            status.set(try directory.attributes(of: place.name))
-            setOverloaded(status)
+            let found = try directory.attributes(of: place.name)
+            status.attributes = found.attributes
+            setOverloaded(status.ino, found.isTooLarge)
         } catch {
             if error.isNotFound { return false }
             try report(place, "\(error)")
@@ -107,10 +108,10 @@ extension Reconciler {
     }
 
     /// Their attributes are read again by each scan, see ``Attributes/mayBePart``: else nothing would tell of them after a restart.
-    func setOverloaded(_ status: FileStatus) {
-        if status.hasMoreAttributes {
-            overloaded.insert(status.ino)
-        } else if overloaded.isEmpty || overloaded.remove(status.ino) == nil {
+    func setOverloaded(_ ino: UInt64, _ isOverloaded: Bool) {
+        if isOverloaded {
+            overloaded.insert(ino)
+        } else if overloaded.isEmpty || overloaded.remove(ino) == nil {
             return
         }
         progress.overloaded.store(UInt64(overloaded.count), ordering: .relaxed)

@@ -40,7 +40,7 @@ package final class Catalog: Sendable {
         isReadOnly = readOnly
         self.damaged = damaged
         let index = SharedIndex(of: path)
-        try index.requireRoom()
+        try index?.requireRoom()
         do {
             var configuration = Configuration()
             configuration.readonly = readOnly
@@ -59,7 +59,7 @@ package final class Catalog: Sendable {
                         """)
             }
             pool = try DatabasePool(path: path, configuration: configuration)
-            try index.reserve()
+            try index?.reserve()
             if !readOnly {
                 try Schema.migrator.migrate(pool)
                 try CatalogTransaction.prepareIndex(pool, isKept: indexesBlocks)

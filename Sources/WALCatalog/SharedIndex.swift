@@ -11,23 +11,29 @@ struct SharedIndex {
     private static let bytes: UInt64 = 256 << 10
     private static let stepBytes: UInt64 = 4096
     private let path: String
+    private let name: Name
+    private let folder: Directory
 
+    /// nil where blocks leave no holes. Where that cannot be told, SQLite soon says what is wrong.
+    ///
     /// - Parameter database: its path.
-    init(of database: String) {
-        path = database + "-shm"
+    init?(of database: String) {
+        let path = database + "-shm"
+        let end = path.lastIndex(of: "/")
+        let name = Name(trusted: Array(path.utf8.suffix(from: end.map { path.index(after: $0) } ?? path.startIndex)))
+        guard let folder = try? Directory.open(path: String(end.map { path[...$0] } ?? ".")),
+            let space = try? folder.space(), space.blockBytes < Self.stepBytes
+        else { return nil }
+        self.folder = folder
+        self.name = name
+        self.path = path
     }
 
     /// Before the database is opened: the first to open it begins the file anew and writes to it before anybody can
     /// reserve room, so that is to be there. What the file holds now is free by then.
     func requireRoom() throws(CatalogError) {
-        let end = path.lastIndex(of: "/")
-        let above = end.map { path[...$0] } ?? "."
-        let name = Array(path.utf8.suffix(from: end.map { path.index(after: $0) } ?? path.startIndex))
-        // Where it cannot be told, SQLite soon says what is wrong.
-        guard let folder = try? Directory.open(path: String(above)), let space = try? folder.space(),
-            space.blockBytes < Self.stepBytes
-        else { return }
-        let held = (try? folder.status(of: Name(name)).allocatedBlocks) ?? 0
+        guard let space = try? folder.space() else { return }
+        let held = (try? folder.status(of: name).allocatedBlocks) ?? 0
         guard space.availableBytes + held * 512 < Self.bytes else { return }
         throw .full(path: path, "it needs \(Self.bytes >> 10) KiB")
     }

@@ -42,13 +42,6 @@ package struct FileStatus: Hashable, Sendable {
     package var device: DeviceNumber
     /// None until somebody reads them: ``Directory/attributes(of:)``. statx(2) does not tell them.
     package var attributes = Attributes.none
-    /// There are more of them than ``attributes`` can hold.
-    package var hasMoreAttributes = false
-
-    package mutating func set(_ found: FoundAttributes) {
-        attributes = found.attributes
-        hasMoreAttributes = found.isTooLarge
-    }
 
     /// Nil for a socket, which nobody can replicate: it is the end of somebody's connection.
     package var kind: Kind? {
