@@ -157,7 +157,7 @@ int cl_descriptor_status(int descriptor, struct cl_status *status) {
 }
 
 int64_t cl_getdents(int directory, void *buffer, size_t length) {
-    return RETRY(syscall(SYS_getdents64, directory, buffer, length));
+    return RETRY(getdents64(directory, buffer, length));
 }
 
 int cl_make_directory(int directory, const uint8_t *name, size_t length, uint32_t permissions) {

@@ -25,6 +25,8 @@ package final class Capture {
     private var isOverflowed = false
     private var lastScan: UInt64 = 0
     private var scanCost: UInt64 = 0
+    /// When to look again at what could not be read; nil where all could.
+    private var nextReread: UInt64?
     private let rootStatus: FileStatus
     private let stateIdentity: FileIdentity
     private let catalogIdentity: FileIdentity?
@@ -111,6 +113,7 @@ package final class Capture {
         if try mounts.takeChange() { isOverflowed = true }
         if isOverflowed || isScanDue { try scan(phase: .rescan, since: Clock.monotonicNanoseconds()) }
         let now = Clock.monotonicNanoseconds()
+        if let due = nextReread, due <= now { markUnread(now) }
         if let due = dirty.nextDue, due <= now { try captureDue(all: false, since: now) }
         progress.dirty.store(dirty.count, ordering: .relaxed)
         try waitForWork()
@@ -143,7 +146,9 @@ package final class Capture {
         let now = Clock.monotonicNanoseconds()
         // No event tells that the root was replaced or unmounted.
         var wait = Self.rootCheckNanoseconds
-        for time in [dirty.nextDue, nextScan].compactMap({ $0 }) { wait = min(wait, time > now ? time - now : 0) }
+        for time in [dirty.nextDue, nextScan, nextReread].compactMap({ $0 }) {
+            wait = min(wait, time > now ? time - now : 0)
+        }
         // Rounded up, or the last millisecond would be spent turning in circles.
         let milliseconds = Int((wait + 999_999) / 1_000_000)
         let ready = try Poller.poll(
@@ -247,9 +252,22 @@ package final class Capture {
             dirty.markAgain(.name(place), since: now, cost: costs[place] ?? 0, now: now)
         }
         if reconciler.needsScan { isOverflowed = true }
+        nextReread = reconciler.unread.isEmpty ? nil : nextReread ?? now + settings.rereadIntervalNanoseconds
         progress.watches.store(watcher.count, ordering: .relaxed)
         progress.filesystemWatches.store(watcher.filesystemCount, ordering: .relaxed)
         progress.unwatched.store(watcher.unwatchedCount, ordering: .relaxed)
+    }
+
+    private func markUnread(_ now: UInt64) {
+        for place in reconciler.takeUnread() {
+            // The root has no name.
+            if place == Reconciler.nowhere {
+                isOverflowed = true
+            } else {
+                dirty.mark(.name(place), content: true, now: now)
+            }
+        }
+        nextReread = nil
     }
 
     /// Looks at the whole tree. Also the way to begin: of an empty catalog everything is new.

@@ -12,6 +12,8 @@ package struct CaptureSettings: Sendable {
     package var maxInlineBytes = Limits.defaultMaxInlineContentBytes
     /// Between two full scans, which find what raises no event; 0 for none.
     package var scanIntervalNanoseconds: UInt64 = 3_600_000_000_000
+    /// Between two looks at what could not be read, in nanoseconds.
+    package var rereadIntervalNanoseconds: UInt64 = 60_000_000_000
     /// Replicate device nodes, which without this are skipped and counted.
     package var capturesDevices = false
     /// Take whatever the first scan finds deleted, and the root for the right one, without asking.

@@ -13,7 +13,7 @@ final class Reconciler {
     static let reservedName = Name(".wal")
 
     /// A place that no tree has: there is no object 0.
-    private static let nowhere = Place(parent: 0, name: reservedName)
+    static let nowhere = Place(parent: 0, name: reservedName)
 
     /// A name to look at, and what is known of it.
     struct Glance {
@@ -84,6 +84,8 @@ final class Reconciler {
     var overloaded: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
+    /// What could not be read, for another reason than that nobody may. See ``isAgain(_:after:)``.
+    var unread: Set<Place> = []
     /// What it took to read those that changed meanwhile, in nanoseconds.
     var readCosts: [Place: UInt64] = [:]
     /// A directory could not be found for too long: only a scan can tell where it is. Or it was moved, and the filter may
@@ -236,6 +238,12 @@ final class Reconciler {
         return fuzzy
     }
 
+    /// To be looked at again now and then, for nothing may ever tell that they can be read.
+    func takeUnread() -> Set<Place> {
+        defer { unread.removeAll() }
+        return unread
+    }
+
     // MARK: Segments
 
     func emit() throws {
@@ -318,8 +326,7 @@ final class Reconciler {
             if try watcher.watch(object, directory) { try self.directory(object) }
             entries = try directory.entries().sorted { $0.name < $1.name }
         } catch let error as SystemError {
-            try report(object, "\(error)")
-            return
+            return try leave(object, after: error)
         }
         try clearProblem(object)
         progress.namesSeen.add(UInt64(entries.count), ordering: .relaxed)
@@ -339,7 +346,10 @@ final class Reconciler {
                 let isExcluded =
                     isFiltered && filter.excludes(row.name, in: path, isDirectory: row.kind == .directory)
                 if !isExcluded, isUnchanged(row, directory) {
-                    if isScan, row.kind == .directory { unlisted.append(row.object) }
+                    // One that nobody watches was not reached before: this one could not be read.
+                    if row.kind == .directory, isScan || !watcher.isWatching(row.object) {
+                        unlisted.append(row.object)
+                    }
                     continue
                 }
             } else if isFiltered, entry.type != DirectoryEntry.unknownType,
@@ -377,14 +387,19 @@ final class Reconciler {
             }
             return
         }
-        var status = try directory.status()
-        setImmutable(status)
-        if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
-            status.attributes = row.metadata.attributes
-        } else {
-            let found = try directory.attributes()
-            status.attributes = found.attributes
-            setOverloaded(status.ino, found.isTooLarge)
+        var status: FileStatus
+        do throws(SystemError) {
+            status = try directory.status()
+            setImmutable(status)
+            if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
+                status.attributes = row.metadata.attributes
+            } else {
+                let found = try directory.attributes()
+                status.attributes = found.attributes
+                setOverloaded(status.ino, found.isTooLarge)
+            }
+        } catch {
+            return try leave(object, after: error)
         }
         if status.metadata != row.metadata { try update(row, status) }
     }
@@ -393,7 +408,7 @@ final class Reconciler {
         do {
             return try handles.directory(object, catalog)
         } catch let error as SystemError {
-            try report(object, "\(error)")
+            try leave(object, after: error)
             return nil
         }
     }
@@ -416,12 +431,48 @@ final class Reconciler {
         progress.report(try problemPlace(of: directory), path: try path(of: directory), text)
     }
 
-    func clearProblem(_ place: Place) throws {
+    func clearProblem(_ place: Place) {
         if progress.hasProblems { progress.clearProblem(place) }
     }
 
     private func clearProblem(_ directory: ObjectID) throws {
-        if progress.hasProblems { progress.clearProblem(try problemPlace(of: directory)) }
+        if progress.hasProblems { clearProblem(try problemPlace(of: directory)) }
+    }
+
+    /// What cannot be read now may be readable in a moment: a disk or a line that fails once, another program's lease, no
+    /// memory. So it is tried again as long as one that is written to would be, and who waits for all waits for that. Then it
+    /// is reported, and tried again now and then.
+    ///
+    /// - Returns: whether it is to be looked at again at once.
+    func isAgain(_ glance: Glance, after error: SystemError) throws -> Bool {
+        if !error.isDenied {
+            if !glance.isOverdue, !unread.contains(glance.place) { return true }
+            noteUnread(glance.place)
+        }
+        try report(glance.place, "\(error)")
+        return false
+    }
+
+    /// Likewise a directory, once: whoever looks at it again lists it, for nobody watches it then.
+    private func leave(_ directory: ObjectID, after error: SystemError) throws {
+        try report(directory, "\(error)")
+        guard !error.isDenied else { return }
+        watcher.unwatch(directory)
+        let place = try problemPlace(of: directory)
+        guard noteUnread(place) else { return }
+        if place == Self.nowhere {
+            needsScan = true
+        } else {
+            retries.append(Glance(place: place, content: false, since: since, isOverdue: false))
+        }
+    }
+
+    /// Of more than these only a scan tells.
+    private static let maxUnread = 100_000
+
+    @discardableResult
+    private func noteUnread(_ place: Place) -> Bool {
+        unread.count < Self.maxUnread && unread.insert(place).inserted
     }
 
     private func problemPlace(of directory: ObjectID) throws -> Place {
@@ -521,7 +572,7 @@ final class Reconciler {
             try forget(object, identity)
             for child in try catalog.children(of: object) {
                 let place = Place(parent: object, name: child.name)
-                try clearProblem(place)
+                clearProblem(place)
                 try catalog.unbind(place)
                 nameCounts[child.object]? -= 1
                 changes.unbind(parent: object, child.name)

@@ -18,26 +18,29 @@ extension Reconciler {
         do throws(SystemError) {
             file = try directory.openFile(glance.place.name)
         } catch {
-            // Gone already: its own event follows. Anything else is reported, and what was known is kept.
+            // Gone already: its own event follows. Of anything else what was known is kept.
             guard !error.isNotFound else { return true }
-            try report(glance.place, "\(error)")
+            guard try !isAgain(glance, after: error) else { return false }
             if let old { try keepContent(of: old, status) }
             return true
         }
         // A write sets the times when it begins, and its bytes come after that: none that began before these times were
         // looked at may go on while the file is read, or nothing would tell of it.
         let began = Clock.monotonicNanoseconds()
-        let begun = try file.status()
-        try file.waitForWrites()
-        var first = try file.status()
-        let isQuiet = begun.ctime == first.ctime && begun.size == first.size
-        guard first.identity == status.identity, isQuiet || glance.isOverdue else {
-            try file.close()
-            return false
+        let begun: FileStatus
+        var first: FileStatus
+        do throws(SystemError) {
+            begun = try file.status()
+            try file.waitForWrites()
+            first = try file.status()
+        } catch {
+            return try !isAgain(glance, after: error)
         }
+        let isQuiet = begun.ctime == first.ctime && begun.size == first.size
+        guard first.identity == status.identity, isQuiet || glance.isOverdue else { return false }
         first.attributes = status.attributes
         if first.ctime != status.ctime {
-            guard try addAttributes(to: &first, directory, glance.place, known: nil) else { return true }
+            if let isDone = try addAttributes(to: &first, glance, directory, known: nil) { return isDone }
         }
         if first.size >= Self.hugeBytes { try emitNow() }
         let mark = changes.mark
@@ -51,15 +54,20 @@ extension Reconciler {
                 longer: longer, to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
-            try report(glance.place, "\(error)")
-            return true
+            return try !isAgain(glance, after: error)
         } catch is FormatError {
             changes.rollback(to: mark)
             try report(glance.place, Self.tooLargeText)
             return true
         }
-        let second = try file.status()
-        try file.close()
+        let second: FileStatus
+        do throws(SystemError) {
+            second = try file.status()
+            try file.close()
+        } catch {
+            changes.rollback(to: mark)
+            return try !isAgain(glance, after: error)
+        }
         progress.filesRead.add(1, ordering: .relaxed)
         progress.bytesRead.add(result.size, ordering: .relaxed)
         guard UInt64(changes.rawBytes) <= Limits.maxSegmentRawBytes else {
@@ -75,7 +83,7 @@ extension Reconciler {
             changes.rollback(to: mark)
             return false
         }
-        try clearProblem(glance.place)
+        clearProblem(glance.place)
         if !isStable {
             flags.insert(.fuzzy)
             try report(

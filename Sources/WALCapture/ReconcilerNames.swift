@@ -21,10 +21,7 @@ extension Reconciler {
         do throws(SystemError) {
             status = try directory.status(of: place.name)
         } catch {
-            guard error.isNotFound else {
-                try report(place, "\(error)")
-                return true
-            }
+            guard error.isNotFound else { return try !isAgain(glance, after: error) }
             setSpecial(place, false)
             try removed(place)
             return true
@@ -45,15 +42,17 @@ extension Reconciler {
         }
         let here = try known.flatMap { try catalog.object($0) }
         if let here, here.kind == kind, here.identity == status.identity {
-            guard try addAttributes(to: &status, directory, place, known: here) else { return true }
+            if let isDone = try addAttributes(to: &status, glance, directory, known: here) { return isDone }
             return try same(here, glance, status, directory)
         }
         if let known = try catalog.find(status.identity), let row = try catalog.object(known), row.kind == kind {
-            guard try addAttributes(to: &status, directory, place, known: row) else { return true }
+            if let isDone = try addAttributes(to: &status, glance, directory, known: row) { return isDone }
             return try moved(row, glance, status, directory)
         }
         let isUnknown = here?.kind == kind && here?.identity == .unknown
-        guard try addAttributes(to: &status, directory, place, known: isUnknown ? here : nil) else { return true }
+        if let isDone = try addAttributes(to: &status, glance, directory, known: isUnknown ? here : nil) {
+            return isDone
+        }
         if let here, isUnknown { return try same(here, glance, status, directory) }
         return try appeared(glance, kind, status, directory, before: here)
     }
@@ -65,27 +64,30 @@ extension Reconciler {
 
     static let boundaryText = "is a mount point: what is there is left out, what it covers is kept"
 
-    /// Extended attributes, which change only with the change time. False when nobody is there any more: the next event
-    /// tells. What cannot be read stays as it was known.
+    /// Extended attributes, which change only with the change time. What nobody may read stays as it was known.
+    ///
+    /// - Returns: nil; without them, what ``look(_:)`` is to return. Nobody is there any more, which the next event tells, or
+    ///   they could not be read.
     func addAttributes(
-        to status: inout FileStatus, _ directory: Directory, _ place: Place, known: ObjectRow?
-    ) throws -> Bool {
+        to status: inout FileStatus, _ glance: Glance, _ directory: Directory, known: ObjectRow?
+    ) throws -> Bool? {
         if let known, known.stamp == status.ctime.clampedNanoseconds, known.identity == status.identity,
             !known.metadata.attributes.mayBePart
         {
             status.attributes = known.metadata.attributes
-            return true
+            return nil
         }
         do throws(SystemError) {
-            let found = try directory.attributes(of: place.name)
+            let found = try directory.attributes(of: glance.place.name)
             status.attributes = found.attributes
             setOverloaded(status.ino, found.isTooLarge)
         } catch {
-            if error.isNotFound { return false }
-            try report(place, "\(error)")
+            if error.isNotFound { return true }
+            let isDone = try !isAgain(glance, after: error)
+            guard error.isDenied else { return isDone }
             status.attributes = known?.metadata.attributes ?? .none
         }
-        return true
+        return nil
     }
 
     /// Each is counted once, however often it is looked at.
@@ -139,7 +141,7 @@ extension Reconciler {
     }
 
     func removed(_ place: Place) throws {
-        try clearProblem(place)
+        clearProblem(place)
         guard let object = try catalog.lookup(place) else { return }
         try catalog.unbind(place)
         nameCounts[object]? -= 1
@@ -178,7 +180,7 @@ extension Reconciler {
             movedDirectories.insert(row.id)
             moved(directory: row.id)
             if let opened = try? directory.openDirectory(glance.place.name),
-                try opened.status().identity == row.identity
+                (try? opened.status())?.identity == row.identity
             {
                 handles.remember(row.id, opened)
             }
@@ -204,12 +206,16 @@ extension Reconciler {
         case .directory:
             try updateIfChanged(row, status)
             // One that nobody watches may have changed inside: it could not be read before.
-            if isScan || !watcher.isWatching(row.id) { unlisted.append(row.id) }
+            if isScan || !watcher.isWatching(row.id) {
+                unlisted.append(row.id)
+            } else {
+                clearProblem(glance.place)
+            }
             return true
         case .symlink:
             let target: [UInt8]
             do throws(SystemError) { target = try directory.readLink(glance.place.name) } catch {
-                return !error.isNotFound
+                return try !error.isNotFound && !isAgain(glance, after: error)
             }
             if target != row.target {
                 try put(.symlink(id: row.id, metadata: status.metadata, target: target), status)
@@ -217,9 +223,11 @@ extension Reconciler {
             } else {
                 try updateIfChanged(row, status)
             }
+            clearProblem(glance.place)
             return true
         case .fifo:
             try updateIfChanged(row, status)
+            clearProblem(glance.place)
             return true
         case .characterDevice, .blockDevice:
             if row.device != status.device {
@@ -228,13 +236,17 @@ extension Reconciler {
             } else {
                 try updateIfChanged(row, status)
             }
+            clearProblem(glance.place)
             return true
         case .file:
             // A change time alone says that something changed; only reading tells whether the content did. Times can be
             // set back, so equal times prove nothing where there was a write.
             let isSame =
                 row.size == status.size && row.metadata.mtime == status.mtime && row.identity == status.identity
-            if isSame, row.stamp == status.ctime.clampedNanoseconds { return true }
+            if isSame, row.stamp == status.ctime.clampedNanoseconds {
+                clearProblem(glance.place)
+                return true
+            }
             let isTrusted = isScan && row.stamp == ObjectRow.neverSeen
             if isSame, row.stamp != ObjectRow.toBeRead, try isTrusted || !mayBeWritten(row, glance) {
                 try update(row, status)
@@ -271,7 +283,9 @@ extension Reconciler {
             }
         case .symlink:
             let target: [UInt8]
-            do throws(SystemError) { target = try directory.readLink(place.name) } catch { return !error.isNotFound }
+            do throws(SystemError) { target = try directory.readLink(place.name) } catch {
+                return try !error.isNotFound && !isAgain(glance, after: error)
+            }
             catalog.state.lastObject = object
             try put(.symlink(id: object, metadata: status.metadata, target: target), status)
             changes.symlink(object, status.metadata, target: target)
@@ -293,7 +307,7 @@ extension Reconciler {
         try bind(place, object)
         if kind == .directory {
             if let opened = try? directory.openDirectory(place.name),
-                try opened.status().identity == status.identity
+                (try? opened.status())?.identity == status.identity
             {
                 handles.remember(object, opened)
             }

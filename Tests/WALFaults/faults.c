@@ -291,6 +291,7 @@ FORWARD_PART("write", pwritev, (int fd, const struct iovec *parts, int count, of
 FORWARD_PART("read", read, (int fd, void *bytes, size_t count), (fd, bytes, count))
 FORWARD_PART("read", pread, (int fd, void *bytes, size_t count, off_t start), (fd, bytes, count, start))
 FORWARD_PART("read", pread64, (int fd, void *bytes, size_t count, off64_t start), (fd, bytes, count, start))
+FORWARD_PART("read", getdents64, (int fd, void *bytes, size_t count), (fd, bytes, count))
 FORWARD_PART("read", preadv, (int fd, const struct iovec *parts, int count, off_t start), (fd, parts, count, start))
 
 /* Only those that may create or empty something change anything. */
