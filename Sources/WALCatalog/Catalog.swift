@@ -193,6 +193,12 @@ package final class Catalog: Sendable {
         }
     }
 
+    /// Whether all of the file is what was written: every page of it, and then ``checkRows()``.
+    package func checkAll() throws {
+        try read { try $0.checkPages() }
+        try checkRows()
+    }
+
     package func state() throws -> CatalogState {
         try read { $0.state }
     }

@@ -17,7 +17,7 @@ final class NodeHost: Sendable {
     let command: String
     private let reachable = Mutex<Address?>(nil)
     /// Of the catalog, as SQLite said it, and how often one was set aside in this run.
-    private let damage = Mutex<(text: String?, count: Int)>((nil, 0))
+    private let damage = Mutex<(text: String?, isReread: Bool, count: Int)>((nil, false, 0))
     /// One at a time.
     private let opened = Mutex<Catalog?>(nil)
     private let changes: Mutex<(@Sendable (RoleChange) -> Void)?> = Mutex(nil)
@@ -70,14 +70,35 @@ final class NodeHost: Sendable {
     }
 
     private func openedCatalog(indexesBlocks: Bool) throws -> Catalog {
-        if let text = damage.withLock({ $0.text.take() }) { try setCatalogAside(text) }
+        if let text = damage.withLock({ $0.text.take() }), !isRightWhenReadAgain(indexesBlocks) {
+            try setCatalogAside(text)
+        }
         do throws(CatalogError) {
             return try checkedCatalog(indexesBlocks: indexesBlocks)
         } catch {
             guard case .damaged(let text) = error else { throw error }
-            try setCatalogAside(text)
+            if !isRightWhenReadAgain(indexesBlocks) { try setCatalogAside(text) }
             return try checkedCatalog(indexesBlocks: indexesBlocks)
         }
+    }
+
+    /// A read that failed once looks like damage, too, and to make the catalog anew takes a look at all of the tree. Not asked
+    /// twice: what finds the damage may see more than this check does.
+    private func isRightWhenReadAgain(_ indexesBlocks: Bool) -> Bool {
+        let wasReread = damage.withLock { damage in
+            defer { damage.isReread = true }
+            return damage.isReread
+        }
+        guard !wasReread else { return false }
+        do {
+            let catalog = try Catalog(path: folder.catalogPath, indexesBlocks: indexesBlocks)
+            defer { try? catalog.close() }
+            try catalog.checkAll()
+        } catch {
+            return false
+        }
+        logger.error("catalog.sqlite is right when it is read again, and is kept: a read of it has failed")
+        return true
     }
 
     private func checkedCatalog(indexesBlocks: Bool) throws(CatalogError) -> Catalog {
@@ -97,7 +118,7 @@ final class NodeHost: Sendable {
             return damage.text == nil
         }
         guard isNews else { return }
-        logger.critical("catalog.sqlite is damaged (\(text)); it is made anew")
+        logger.critical("catalog.sqlite is damaged (\(text)); all of it is checked")
         request(.catalogDamaged)
     }
 
