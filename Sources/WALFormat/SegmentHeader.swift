@@ -21,6 +21,9 @@ package struct SegmentHeader: Hashable, Sendable {
     }
 
     package var flags: Flags
+    /// The segment is all that it takes to bring the tree before it to the one after it. Any other is durable on a replica
+    /// only where it is applied.
+    package var isSelfContained: Bool { flags.isDisjoint(with: [.external, .baseline]) }
     package var history: HistoryID
     package var epoch: UInt64
     package var seq: UInt64

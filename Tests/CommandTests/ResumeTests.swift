@@ -28,6 +28,62 @@ import WALTestKit
         }
     }
 
+    /// What was acknowledged is what it says it has, also before its tree is there again: others ask that who are about to
+    /// choose the next primary.
+    @Test func aReplicaThatIsBehindWithItsTreeSaysWhatItHas() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let replica = try world.replica("replica", from: port)
+            try world.catchUp(primary, [replica])
+            try replica.stop()
+            // Nothing can be shown: a mode that cannot be set is tried again and again.
+            let faults = Faults(
+                root: replica.folder, action: .noSpace, at: 1, times: 0, calls: ["chmod"], place: "tree")
+            try replica.restart(wrapper: faults.wrapper)
+            try Do.setMode(Bytes(source) / "file", 0o600)
+            try world.must("walctl", "mark", source)
+            try writeFile(source + "/later", "content")
+            let end = try world.must("walctl", "mark", source)
+            let seq = try #require(Int(end.split(separator: ":")[1]))
+            try until("the acknowledgement") {
+                try primary.status()?.replica("replica")?["durable_seq"] as? Int == seq
+            }
+            try primary.stop()
+            try replica.crash()
+            try replica.restart(wrapper: faults.wrapper)
+            let status = try poll("the replica", seconds: 60) { try replica.status() }
+            #expect(status["durable_seq"] as? Int == seq)
+            #expect(status.appliedSeq < seq)
+        }
+    }
+
+    /// It has the segment that says so, and nothing of the tree that it speaks of.
+    @Test func whereAPrimaryBeganAnewIsAcknowledgedOnceItIsReconciled() throws {
+        try withWorld { world in
+            let source = try world.folder("source")
+            try writeFile(source + "/file", "content")
+            let port = try freePort()
+            let primary = try world.primary(source, port: port)
+            let replica = try world.replica("replica", from: port)
+            let before = try world.catchUp(primary, [replica])
+            for node in [replica, primary] { try node.stop() }
+            try FileManager.default.removeItem(atPath: source + "/.wal/catalog.sqlite")
+            try writeFile(source + "/file", "changed")
+            let faults = Faults(root: replica.folder, action: .kill, at: 1, calls: ["write"], place: "staging")
+            try primary.restart()
+            try replica.restart(wrapper: faults.wrapper)
+            try until("the end of the replica") { !replica.child.isRunning }
+            #expect(replica.child.exitStatus == -SIGKILL)
+            let seq = Int(before.split(separator: ":")[1])
+            #expect(try primary.status()?.replica("replica")?["durable_seq"] as? Int == seq)
+            try replica.restart()
+            try world.expectEqual(primary, port: port, [replica])
+        }
+    }
+
     /// Rot in the primary's log is found before it is applied, told, and no reason for a replica to stay behind.
     @Test func aDamagedLogIsToldAndReplicasReconcile() throws {
         try withWorld { world in

@@ -83,16 +83,31 @@ package final class ReplicaNode: NodeRole, LogSource {
         initial.applied = known.whole
         initial.incompleteFrontier = position.seq
         initial.isIncomplete = position.seq > 0 && !known.isComplete && !known.mustReconcile
-        // Which of these have content outside of the log is not looked up: it is known when they are applied.
-        // The first of them says how far all is durable. Of those before the log one is enough: it may begin at any number.
-        if writer.end.seq > known.whole.seq {
-            let first = known.whole.seq + 1
-            let next = max(first, writer.view.base.seq) + 1
-            initial.external = [first] + (next <= writer.end.seq ? Array(next...writer.end.seq) : [])
-        }
+        if writer.end.seq > known.whole.seq { initial.external = Self.external(in: writer.view, known) }
         initial.isEmpty = position.seq == 0
         state = Monitor(initial)
         self.writer = Mutex(writer)
+    }
+
+    /// ``ReplicaState/external`` of a log that goes on behind what the catalog has as a whole.
+    private static func external(in log: LogView, _ known: CatalogState) -> [UInt64] {
+        let first = known.whole.seq + 1
+        var found: [UInt64] = []
+        // Of those before the log one is enough: it may begin at any number.
+        if known.mustReconcile || known.whole.seq < log.base.seq { found.append(first) }
+        var seq = max(first, log.base.seq + 1)
+        do throws(LogError) {
+            var cursor = try log.cursor(after: seq - 1)
+            while let location = try cursor.next() {
+                seq = location.header.seq
+                if !location.header.isSelfContained { found.append(seq) }
+                seq += 1
+            }
+        } catch {
+            // Damaged, which whoever applies it says. What cannot be read is not there.
+            if seq <= log.durableEnd.seq { found += Array(seq...log.durableEnd.seq) }
+        }
+        return found
     }
 
     // MARK: Running
@@ -339,7 +354,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         update { state in
             state.received = end
             state.durable = end
-            state.external += segments.filter { $0.header.flags.contains(.external) }.map(\.header.seq)
+            state.external += segments.filter { !$0.header.isSelfContained }.map(\.header.seq)
         }
         signal.advance()
         sendAck()

@@ -27,8 +27,8 @@ struct ReplicaState: Sendable {
     var needsSync = false
     /// Files lack blocks that the primary had no more; they are asked for again, now and then.
     var isIncomplete = false
-    /// Segments of the log that are not applied and whose content may not be on this disk yet, in order: from the first
-    /// of them on nothing is durable.
+    /// Segments of the log that are not applied and do not hold all that they stand for
+    /// (``SegmentHeader/isSelfContained``), in order: from the first of them on nothing is durable.
     var external: [UInt64] = []
     /// Bytes of syncs that were worked on; every MiB of them is acknowledged.
     var workedBytes: UInt64 = 0
