@@ -252,14 +252,20 @@ package final class Capture {
             dirty.markAgain(.name(place), since: now, cost: costs[place] ?? 0, now: now)
         }
         if reconciler.needsScan { isOverflowed = true }
-        nextReread = reconciler.unread.isEmpty ? nil : nextReread ?? now + settings.rereadIntervalNanoseconds
+        if reconciler.unread.isEmpty {
+            nextReread = nil
+        } else if nextReread == nil {
+            // Reading in vain may take a twentieth of the time.
+            let cost = reconciler.unread.lazy.compactMap { costs[$0] }.max() ?? 0
+            nextReread = now + max(settings.rereadIntervalNanoseconds, cost * 20)
+        }
         progress.watches.store(watcher.count, ordering: .relaxed)
         progress.filesystemWatches.store(watcher.filesystemCount, ordering: .relaxed)
         progress.unwatched.store(watcher.unwatchedCount, ordering: .relaxed)
     }
 
     private func markUnread(_ now: UInt64) {
-        for place in reconciler.takeUnread() {
+        for place in reconciler.unread {
             // The root has no name.
             if place == Reconciler.nowhere {
                 isOverflowed = true
@@ -283,15 +289,18 @@ package final class Capture {
         isOverflowed = false
         // Whatever is dirty is looked at by the scan; what becomes dirty during it is looked at again.
         dirty.removeAll()
+        var end: CaptureError?
         try catalog.write { transaction in
             try reconciler.begin(transaction, since: since)
             do {
                 try reconciler.scan { try drainEvents() }
                 try finish(all: true)
-            } catch CaptureError.stopped {
-                guard reconciler.abandon() else { throw CaptureError.stopped }
+            } catch let error as CaptureError {
+                guard error.endsScan, reconciler.abandon() else { throw error }
+                end = error
             }
         }
+        if let end { throw end }
         try progress.checkCancelled()
         takeBack()
         reconciler.acceptsDeletions = false

@@ -33,6 +33,9 @@ package protocol CaptureSink: AnyObject {
         _ changes: borrowing ChangeWriter, state: CatalogState, flags: SegmentHeader.Flags
     ) throws -> Position
 
+    /// No segment was made yet.
+    var isEmpty: Bool { get }
+
     /// True where room in the log waits for the catalog: no segment may go that the catalog would be repaired from, and
     /// one that is not durable may need any after ``Catalog/durableSeq``.
     var needsDurableCatalog: Bool { get }
@@ -50,6 +53,8 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// More of the tree is gone at once than is believed: of the objects that it had, and how many of them the log does not
     /// say to be gone.
     case tooManyDeletions(gone: UInt64, of: UInt64, kept: UInt64)
+    /// Nothing is known of the tree any more, and this cannot be read.
+    case unread(String)
     /// Another file system is mounted where one tree must be.
     case mountPoint(String)
     /// A file with more blocks than the format can tell, where all must be known.
@@ -60,8 +65,16 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
     /// The tree may not be the tree, so nothing is taken for deleted: it takes somebody who knows, or time, to go on.
     package var isDoubt: Bool {
         switch self {
-        case .rootReplaced, .rootDenied, .otherTree, .stateGone, .tooManyDeletions: true
+        case .rootReplaced, .rootDenied, .otherTree, .stateGone, .tooManyDeletions, .unread: true
         case .mountPoint, .tooLarge, .stopped: false
+        }
+    }
+
+    /// What a first scan has found before is right all the same.
+    var endsScan: Bool {
+        switch self {
+        case .stopped, .unread: true
+        default: false
         }
     }
 
@@ -76,6 +89,8 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
         case .tooManyDeletions(let gone, let all, let kept):
             "\(gone) of \(all) objects are gone from the tree at once; \(kept == gone ? "all" : "\(kept)") of these are kept "
                 + "on the replicas"
+        case .unread(let path):
+            "\(path) cannot be read, and the catalog that knew it is gone; nothing was taken for deleted"
         case .mountPoint(let path):
             "\(path) is a mount point; a replica must be on one file system, so unmount it first"
         case .tooLarge(let path):
@@ -96,6 +111,7 @@ package enum CaptureError: Error, Sendable, CustomStringConvertible {
         case .otherTree: "if this one was restored in its place, \(accept)"
         case .stateGone: "stop, and restore it from a copy, or start again to begin a new history"
         case .tooManyDeletions: "put them back, or, if that is meant, \(accept)"
+        case .unread: "make it readable, or, if it is lost, \(accept): it is deleted on the replicas then"
         case .mountPoint, .tooLarge, .stopped: ""
         }
     }

@@ -73,7 +73,7 @@ final class Reconciler {
     /// copies a file and empties it, as log rotation does, would otherwise have all of it sent again.
     var deferred: [Glance] = []
     private(set) var takesDeferred = false
-    private var retries: [Glance] = []
+    var retries: [Glance] = []
     /// Names of what is not replicated, for the count of them.
     var special: Set<Place> = []
     /// Of the catalog, before anything of this look was added to it.
@@ -84,8 +84,12 @@ final class Reconciler {
     var overloaded: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
-    /// What could not be read, for another reason than that nobody may. See ``isAgain(_:after:)``.
-    var unread: Set<Place> = []
+    /// What could not be read, for another reason than that nobody may, until it can be. See ``isAgain(_:after:)``.
+    private(set) var unread: Set<Place> = []
+    /// Inodes of which the attributes could not be read in this batch: what is known of them stays, and is not sure.
+    var unsure: Set<UInt64> = []
+    /// Somebody may stand at a name that could not be looked at, so nobody is taken for gone in this batch.
+    var isBlind = false
     /// What it took to read those that changed meanwhile, in nanoseconds.
     var readCosts: [Place: UInt64] = [:]
     /// A directory could not be found for too long: only a scan can tell where it is. Or it was moved, and the filter may
@@ -131,6 +135,8 @@ final class Reconciler {
         unlocated.removeAll()
         deferred.removeAll()
         takesDeferred = false
+        unsure.removeAll()
+        isBlind = false
         isScan = false
         needsScan = false
         filterPath = nil
@@ -191,8 +197,11 @@ final class Reconciler {
         // Where the other half of a move cannot be known, all is looked at.
         if try hasLoop() { try scan {} }
         if isScan { for object in try catalog.namelessObjects() { orphans[object] = orphans[object] ?? Self.nowhere } }
-        try dropOrphans()
+        if !isBlind { try dropOrphans() }
         if isBaseline {
+            if beginsAnew, !acceptsDeletions, let place = unread.first {
+                throw CaptureError.unread(place == Self.nowhere ? "." : try path(of: place))
+            }
             changes.removeAll()
             flags = .baseline
             try emit()
@@ -236,12 +245,6 @@ final class Reconciler {
     func takeFuzzy() -> [Place] {
         defer { fuzzy.removeAll() }
         return fuzzy
-    }
-
-    /// To be looked at again now and then, for nothing may ever tell that they can be read.
-    func takeUnread() -> Set<Place> {
-        defer { unread.removeAll() }
-        return unread
     }
 
     // MARK: Segments
@@ -346,8 +349,8 @@ final class Reconciler {
                 let isExcluded =
                     isFiltered && filter.excludes(row.name, in: path, isDirectory: row.kind == .directory)
                 if !isExcluded, isUnchanged(row, directory) {
-                    // One that nobody watches was not reached before: this one could not be read.
-                    if row.kind == .directory, isScan || !watcher.isWatching(row.object) {
+                    // One that was not reached before, because this one could not be read.
+                    if row.kind == .directory, isScan || !watcher.isKnown(row.object) {
                         unlisted.append(row.object)
                     }
                     continue
@@ -388,18 +391,19 @@ final class Reconciler {
             return
         }
         var status: FileStatus
-        do throws(SystemError) {
-            status = try directory.status()
-            setImmutable(status)
-            if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
-                status.attributes = row.metadata.attributes
-            } else {
-                let found = try directory.attributes()
-                status.attributes = found.attributes
-                setOverloaded(status.ino, found.isTooLarge)
-            }
-        } catch {
+        do throws(SystemError) { status = try directory.status() } catch {
             return try leave(object, after: error)
+        }
+        setImmutable(status)
+        if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
+            status.attributes = row.metadata.attributes
+        } else {
+            do throws(SystemError) {
+                try addAttributes(to: &status) { () throws(SystemError) in try directory.attributes() }
+            } catch {
+                status.attributes = row.metadata.attributes
+                try lookAgain(at: object, after: error)
+            }
         }
         if status.metadata != row.metadata { try update(row, status) }
     }
@@ -432,11 +436,14 @@ final class Reconciler {
     }
 
     func clearProblem(_ place: Place) {
+        if !unread.isEmpty { unread.remove(place) }
         if progress.hasProblems { progress.clearProblem(place) }
     }
 
     private func clearProblem(_ directory: ObjectID) throws {
-        if progress.hasProblems { clearProblem(try problemPlace(of: directory)) }
+        guard progress.hasProblems || !unread.isEmpty else { return }
+        if !unsure.isEmpty, let identity = try catalog.identity(of: directory), unsure.contains(identity.ino) { return }
+        clearProblem(try problemPlace(of: directory))
     }
 
     /// What cannot be read now may be readable in a moment: a disk or a line that fails once, another program's lease, no
@@ -446,20 +453,28 @@ final class Reconciler {
     /// - Returns: whether it is to be looked at again at once.
     func isAgain(_ glance: Glance, after error: SystemError) throws -> Bool {
         if !error.isDenied {
-            if !glance.isOverdue, !unread.contains(glance.place) { return true }
+            if !glance.isOverdue, !unread.contains(glance.place), !beginsAnew { return true }
             noteUnread(glance.place)
         }
         try report(glance.place, "\(error)")
         return false
     }
 
-    /// Likewise a directory, once: whoever looks at it again lists it, for nobody watches it then.
+    /// Nothing is known of the tree that replicas have: what is not found is deleted there.
+    private var beginsAnew: Bool { isBaseline && !sink.isEmpty }
+
+    /// A directory that could not be opened or listed. Nobody watches it then, so whoever looks at it again lists it.
     private func leave(_ directory: ObjectID, after error: SystemError) throws {
-        try report(directory, "\(error)")
-        guard !error.isDenied else { return }
+        handles.forget(directory)
         watcher.unwatch(directory)
+        try lookAgain(at: directory, after: error)
+    }
+
+    /// Once, and then now and then.
+    private func lookAgain(at directory: ObjectID, after error: SystemError) throws {
+        try report(directory, "\(error)")
         let place = try problemPlace(of: directory)
-        guard noteUnread(place) else { return }
+        guard !error.isDenied, noteUnread(place) else { return }
         if place == Self.nowhere {
             needsScan = true
         } else {

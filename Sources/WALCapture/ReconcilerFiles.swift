@@ -20,9 +20,7 @@ extension Reconciler {
         } catch {
             // Gone already: its own event follows. Of anything else what was known is kept.
             guard !error.isNotFound else { return true }
-            guard try !isAgain(glance, after: error) else { return false }
-            if let old { try keepContent(of: old, status) }
-            return true
+            return try leave(glance, after: error, old, status)
         }
         // A write sets the times when it begins, and its bytes come after that: none that began before these times were
         // looked at may go on while the file is read, or nothing would tell of it.
@@ -34,13 +32,13 @@ extension Reconciler {
             try file.waitForWrites()
             first = try file.status()
         } catch {
-            return try !isAgain(glance, after: error)
+            return try leave(glance, after: error, old, status)
         }
         let isQuiet = begun.ctime == first.ctime && begun.size == first.size
         guard first.identity == status.identity, isQuiet || glance.isOverdue else { return false }
         first.attributes = status.attributes
         if first.ctime != status.ctime {
-            if let isDone = try addAttributes(to: &first, glance, directory, known: nil) { return isDone }
+            guard try addAttributes(to: &first, glance, directory, known: nil) else { return true }
         }
         if first.size >= Self.hugeBytes { try emitNow() }
         let mark = changes.mark
@@ -54,7 +52,8 @@ extension Reconciler {
                 longer: longer, to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
-            return try !isAgain(glance, after: error)
+            readCosts[glance.place] = Clock.monotonicNanoseconds() - began
+            return try leave(glance, after: error, old, status)
         } catch is FormatError {
             changes.rollback(to: mark)
             try report(glance.place, Self.tooLargeText)
@@ -66,7 +65,7 @@ extension Reconciler {
             try file.close()
         } catch {
             changes.rollback(to: mark)
-            return try !isAgain(glance, after: error)
+            return try leave(glance, after: error, old, status)
         }
         progress.filesRead.add(1, ordering: .relaxed)
         progress.bytesRead.add(result.size, ordering: .relaxed)
@@ -83,7 +82,7 @@ extension Reconciler {
             changes.rollback(to: mark)
             return false
         }
-        clearProblem(glance.place)
+        settle(glance.place, first)
         if !isStable {
             flags.insert(.fuzzy)
             try report(
@@ -106,6 +105,15 @@ extension Reconciler {
             changes.endFile(size: result.size, digest: result.digest)
         }
         try catalog.put(row)
+        return true
+    }
+
+    /// It could not be read. False when it is to be tried again at once.
+    private func leave(
+        _ glance: Glance, after error: SystemError, _ old: ObjectRow?, _ status: FileStatus
+    ) throws -> Bool {
+        guard try !isAgain(glance, after: error) else { return false }
+        if let old { try keepContent(of: old, status) }
         return true
     }
 

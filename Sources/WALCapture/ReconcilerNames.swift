@@ -21,7 +21,10 @@ extension Reconciler {
         do throws(SystemError) {
             status = try directory.status(of: place.name)
         } catch {
-            guard error.isNotFound else { return try !isAgain(glance, after: error) }
+            guard error.isNotFound else {
+                isBlind = true
+                return try !isAgain(glance, after: error)
+            }
             setSpecial(place, false)
             try removed(place)
             return true
@@ -42,17 +45,15 @@ extension Reconciler {
         }
         let here = try known.flatMap { try catalog.object($0) }
         if let here, here.kind == kind, here.identity == status.identity {
-            if let isDone = try addAttributes(to: &status, glance, directory, known: here) { return isDone }
+            guard try addAttributes(to: &status, glance, directory, known: here) else { return true }
             return try same(here, glance, status, directory)
         }
         if let known = try catalog.find(status.identity), let row = try catalog.object(known), row.kind == kind {
-            if let isDone = try addAttributes(to: &status, glance, directory, known: row) { return isDone }
+            guard try addAttributes(to: &status, glance, directory, known: row) else { return true }
             return try moved(row, glance, status, directory)
         }
         let isUnknown = here?.kind == kind && here?.identity == .unknown
-        if let isDone = try addAttributes(to: &status, glance, directory, known: isUnknown ? here : nil) {
-            return isDone
-        }
+        guard try addAttributes(to: &status, glance, directory, known: isUnknown ? here : nil) else { return true }
         if let here, isUnknown { return try same(here, glance, status, directory) }
         return try appeared(glance, kind, status, directory, before: here)
     }
@@ -64,30 +65,46 @@ extension Reconciler {
 
     static let boundaryText = "is a mount point: what is there is left out, what it covers is kept"
 
-    /// Extended attributes, which change only with the change time. What nobody may read stays as it was known.
-    ///
-    /// - Returns: nil; without them, what ``look(_:)`` is to return. Nobody is there any more, which the next event tells, or
-    ///   they could not be read.
+    /// Extended attributes, which change only with the change time. False when nobody is there any more: the next event
+    /// tells. What cannot be read stays as it was known, and unless nobody may read it, it is looked at again.
     func addAttributes(
         to status: inout FileStatus, _ glance: Glance, _ directory: Directory, known: ObjectRow?
-    ) throws -> Bool? {
+    ) throws -> Bool {
         if let known, known.stamp == status.ctime.clampedNanoseconds, known.identity == status.identity,
             !known.metadata.attributes.mayBePart
         {
             status.attributes = known.metadata.attributes
-            return nil
+            return true
         }
         do throws(SystemError) {
-            let found = try directory.attributes(of: glance.place.name)
+            try addAttributes(to: &status) { () throws(SystemError) in
+                try directory.attributes(of: glance.place.name)
+            }
+        } catch {
+            if error.isNotFound { return false }
+            if let known { status.attributes = known.metadata.attributes }
+            if try isAgain(glance, after: error) { retries.append(glance) }
+        }
+        return true
+    }
+
+    func addAttributes(
+        to status: inout FileStatus, _ read: () throws(SystemError) -> FoundAttributes
+    ) throws(SystemError) {
+        do throws(SystemError) {
+            let found = try read()
             status.attributes = found.attributes
             setOverloaded(status.ino, found.isTooLarge)
+            if !unsure.isEmpty { unsure.remove(status.ino) }
         } catch {
-            if error.isNotFound { return true }
-            let isDone = try !isAgain(glance, after: error)
-            guard error.isDenied else { return isDone }
-            status.attributes = known?.metadata.attributes ?? .none
+            if !error.isDenied { unsure.insert(status.ino) }
+            throw error
         }
-        return nil
+    }
+
+    /// All of it was read.
+    func settle(_ place: Place, _ status: FileStatus) {
+        if !unsure.contains(status.ino) { clearProblem(place) }
     }
 
     /// Each is counted once, however often it is looked at.
@@ -209,7 +226,7 @@ extension Reconciler {
             if isScan || !watcher.isWatching(row.id) {
                 unlisted.append(row.id)
             } else {
-                clearProblem(glance.place)
+                settle(glance.place, status)
             }
             return true
         case .symlink:
@@ -223,11 +240,11 @@ extension Reconciler {
             } else {
                 try updateIfChanged(row, status)
             }
-            clearProblem(glance.place)
+            settle(glance.place, status)
             return true
         case .fifo:
             try updateIfChanged(row, status)
-            clearProblem(glance.place)
+            settle(glance.place, status)
             return true
         case .characterDevice, .blockDevice:
             if row.device != status.device {
@@ -236,7 +253,7 @@ extension Reconciler {
             } else {
                 try updateIfChanged(row, status)
             }
-            clearProblem(glance.place)
+            settle(glance.place, status)
             return true
         case .file:
             // A change time alone says that something changed; only reading tells whether the content did. Times can be
@@ -244,7 +261,7 @@ extension Reconciler {
             let isSame =
                 row.size == status.size && row.metadata.mtime == status.mtime && row.identity == status.identity
             if isSame, row.stamp == status.ctime.clampedNanoseconds {
-                clearProblem(glance.place)
+                settle(glance.place, status)
                 return true
             }
             let isTrusted = isScan && row.stamp == ObjectRow.neverSeen
@@ -344,6 +361,8 @@ extension Reconciler {
 
     /// The change time, unless a write that follows at once could leave it as it is: the clock of inodes moves in steps.
     func stamp(of status: FileStatus) -> Int64 {
+        // The next look reads the attributes again, and no content for that.
+        if unsure.contains(status.ino) { return status.kind == .file ? ObjectRow.toBeScanned : ObjectRow.neverSeen }
         // Ticks are at most 10 ms; file systems without nanoseconds keep 1 or 2 s.
         let step: Int64 = status.ctime.nanoseconds == 0 ? 2_000_000_000 : 20_000_000
         let changed = status.ctime.clampedNanoseconds

@@ -39,6 +39,9 @@ final class Watcher {
 
     func isWatching(_ object: ObjectID) -> Bool { watches[object] != nil || handles[object] != nil }
 
+    /// Whether somebody has seen that it is to be watched, be it in vain.
+    func isKnown(_ object: ObjectID) -> Bool { isWatching(object) || unwatched.contains(object) }
+
     /// True when nobody watched it before.
     @discardableResult
     func watch(_ object: ObjectID, _ directory: Directory) throws(SystemError) -> Bool {

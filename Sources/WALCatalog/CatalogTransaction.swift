@@ -450,15 +450,6 @@ package final class CatalogTransaction {
     /// The tree digest computed from all rows, to check the one that was kept.
     ///
     /// `each` is called for each row, and ends it by throwing.
-    /// SQLite's own check of its pages, its indexes included.
-    func checkPages() throws {
-        let statement = try statement("PRAGMA integrity_check(1)")
-        defer { statement.reset() }
-        guard try statement.step() else { return }
-        let found = String(decoding: statement.bytes(0), as: UTF8.self)
-        if found != "ok" { throw CatalogError.damaged(found) }
-    }
-
     package func recomputedDigest(each: () throws -> Void = {}) throws -> Digest {
         var sum = Digest.zero
         try forEachObject {
@@ -471,6 +462,15 @@ package final class CatalogTransaction {
         }
         sum &+= TreeDigest.part(ofFilter: try filter())
         return sum
+    }
+
+    /// SQLite's own check of its pages, its indexes included.
+    func checkPages() throws {
+        let statement = try statement("PRAGMA integrity_check(1)")
+        defer { statement.reset() }
+        guard try statement.step() else { return }
+        let found = String(decoding: statement.bytes(0), as: UTF8.self)
+        if found != "ok" { throw CatalogError.damaged(found) }
     }
 }
 

@@ -41,8 +41,6 @@ package struct AttributeTarget {
         do throws(SystemError) {
             list = try read(nil)
         } catch {
-            // More names than the kernel tells of.
-            if error.code == Errno.listTooLong { return FoundAttributes(attributes: .none, isTooLarge: true) }
             // No such thing here, or gone; whoever asked looks at the object itself, too.
             guard error.isUnsupported else { throw error }
             return FoundAttributes(attributes: .none)

@@ -46,7 +46,6 @@ package enum Errno {
     package static let notPermitted: Int32 = 1
     package static let noEntry: Int32 = 2
     package static let inputOutput: Int32 = 5
-    package static let listTooLong: Int32 = 7
     package static let again: Int32 = 11
     package static let access: Int32 = 13
     package static let busy: Int32 = 16

@@ -12,9 +12,11 @@ import WALTestKit
                 try Do.makeDirectory(Bytes("\(root)/\(folder)"))
                 try writeFile("\(root)/\(folder)/file", folder)
             }
-            let faults = Faults(root: root, action: .io, at: at, calls: ["read"], place: "tree")
+            let trace = world.path + "/trace"
+            let faults = Faults(root: root, action: .io, at: at, calls: ["read"], place: "tree", trace: trace)
             let primary = try Node(world, "walship", root, [], wrapper: faults.wrapper)
             try primary.waitForState("streaming")
+            #expect(try text(ofFile: trace).split(separator: "\n").count >= at)
             try expectAll(of: primary)
             // What nothing looks at is seen by its events.
             for folder in ["a", "a/b", "c"] { try writeFile("\(root)/\(folder)/new", folder) }

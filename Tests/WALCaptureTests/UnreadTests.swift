@@ -61,14 +61,40 @@ import WALTreeKit
         primary.captureEagerly()
         primary.settings.maxDelayNanoseconds = 20_000_000
         primary.settings.rereadIntervalNanoseconds = 50_000_000
-        try Files.write(path, "old")
-        try primary.start()
         try Files.write(path, "content")
         let lease = try Lease(path)
+        try primary.start()
         #expect(eventually { !primary.progress.problems.isEmpty })
         try lease.end()
         #expect(eventually { (try? primary.check().isEmpty) ?? false })
         try expectRight()
+    }
+
+    /// Where nothing is known of it any more, a tree without it would be one in which it was deleted.
+    @Test func aCatalogThatIsMadeAnewDoesNotForgetIt() throws {
+        primary.settings.maxDelayNanoseconds = 50_000_000
+        try Files.write(path, "content")
+        try primary.start()
+        try primary.mark()
+        primary.stop()
+        try primary.catalog.write { try $0.removeEverything() }
+        let lease = try Lease(path)
+        #expect(throws: CaptureError.self) { try primary.start() }
+        #expect(primary.sink.segments.count == 1)
+        // What else was found is not read again.
+        #expect(try primary.catalog.state().objectCount > 0)
+        try lease.end()
+        try primary.start()
+        try expectRight()
+        primary.stop()
+
+        try primary.catalog.write { try $0.removeEverything() }
+        let lost = try Lease(path)
+        primary.settings.acceptsDeletions = true
+        try primary.start()
+        try primary.mark()
+        #expect(try !isKnown)
+        try lost.end()
     }
 }
 

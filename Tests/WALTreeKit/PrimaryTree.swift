@@ -20,6 +20,7 @@ package final class MemorySink: CaptureSink, Sendable {
 
     package var segments: [Segment] { state.withLock { $0.segments } }
     package let needsDurableCatalog = false
+    package var isEmpty: Bool { segments.isEmpty }
     package var end: Position { state.withLock { $0.end } }
 
     /// Thrown instead of taking the next segment.

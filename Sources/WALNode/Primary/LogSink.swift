@@ -65,6 +65,8 @@ final class LogSink: CaptureSink {
         return segment.position
     }
 
+    var isEmpty: Bool { writer.end.seq == 0 }
+
     /// Once for each file that is full: then it can go whenever retention says so.
     var needsDurableCatalog: Bool {
         writer.view.files.dropLast().last.map { $0.lastSeq > catalog.durableSeq } ?? false

@@ -138,6 +138,11 @@ final class ApplyWorker {
                 case .segments: try applyBatch()
                 case .check(let request): check(request)
                 case .retire(let done):
+                    // It has come to where the primary began anew: what is logged behind that is not to be applied.
+                    guard !node.snapshot.needsSync else {
+                        done(.failure(node.notWhole))
+                        break
+                    }
                     do { try applier.retire() } catch {
                         done(.failure(error))
                         throw error

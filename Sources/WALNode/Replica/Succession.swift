@@ -52,7 +52,7 @@ extension ReplicaNode {
     /// when that is not possible now.
     func drain() async throws -> Position {
         guard snapshot.isWhole, prepared.withLock({ $0 }) else {
-            throw NodeError(.failed, "\(nodeFile.node) is not whole: it must finish its sync first")
+            throw notWhole
         }
         update { $0.isDraining = true }
         do { try await leaveLink("about to lead") } catch {
@@ -77,6 +77,8 @@ extension ReplicaNode {
     }
 
     private static let drainSeconds = 50.0
+
+    var notWhole: NodeError { NodeError(.failed, "\(nodeFile.node) is not whole: it must finish its sync first") }
 
     /// Ends the connection to the primary; returns when all that came over it is in the log. The next one may stand by then.
     /// Throws where the log has no room for it: whoever asked is not to wait for that.

@@ -17,7 +17,7 @@ final class NodeHost: Sendable {
     let command: String
     private let reachable = Mutex<Address?>(nil)
     /// Of the catalog, as SQLite said it, and how often one was set aside in this run.
-    private let damage = Mutex<(text: String?, isReread: Bool, count: Int)>((nil, false, 0))
+    private let damage = Mutex<(text: String?, rereads: Int, count: Int)>((nil, 0, 0))
     /// One at a time.
     private let opened = Mutex<Catalog?>(nil)
     private let changes: Mutex<(@Sendable (RoleChange) -> Void)?> = Mutex(nil)
@@ -70,34 +70,38 @@ final class NodeHost: Sendable {
     }
 
     private func openedCatalog(indexesBlocks: Bool) throws -> Catalog {
-        if let text = damage.withLock({ $0.text.take() }), !isRightWhenReadAgain(indexesBlocks) {
-            try setCatalogAside(text)
+        if let text = damage.withLock({ $0.text.take() }) {
+            if try !isRightWhenReadAgain(text, indexesBlocks: indexesBlocks) { try setCatalogAside(text) }
         }
         do throws(CatalogError) {
             return try checkedCatalog(indexesBlocks: indexesBlocks)
         } catch {
             guard case .damaged(let text) = error else { throw error }
-            if !isRightWhenReadAgain(indexesBlocks) { try setCatalogAside(text) }
+            if try !isRightWhenReadAgain(text, indexesBlocks: indexesBlocks) { try setCatalogAside(text) }
             return try checkedCatalog(indexesBlocks: indexesBlocks)
         }
     }
 
     /// A read that failed once looks like damage, too, and to make the catalog anew takes a look at all of the tree. Not asked
-    /// twice: what finds the damage may see more than this check does.
-    private func isRightWhenReadAgain(_ indexesBlocks: Bool) -> Bool {
-        let wasReread = damage.withLock { damage in
-            defer { damage.isReread = true }
-            return damage.isReread
+    /// again and again: what finds the damage may see more than this check does.
+    private func isRightWhenReadAgain(_ text: String, indexesBlocks: Bool) throws -> Bool {
+        let rereads = damage.withLock { damage in
+            damage.rereads += 1
+            return damage.rereads
         }
-        guard !wasReread else { return false }
-        do {
+        guard rereads <= 3 else { return false }
+        logger.error("catalog.sqlite seems damaged (\(text)); all of it is read again")
+        do throws(CatalogError) {
             let catalog = try Catalog(path: folder.catalogPath, indexesBlocks: indexesBlocks)
             defer { try? catalog.close() }
-            try catalog.checkAll()
+            do { try catalog.checkAll() } catch let error as CatalogError { throw error } catch {
+                throw .database("\(error)")
+            }
         } catch {
+            guard case .damaged = error else { throw error }
             return false
         }
-        logger.error("catalog.sqlite is right when it is read again, and is kept: a read of it has failed")
+        logger.notice("catalog.sqlite is right: a read of it has failed")
         return true
     }
 
@@ -118,7 +122,7 @@ final class NodeHost: Sendable {
             return damage.text == nil
         }
         guard isNews else { return }
-        logger.critical("catalog.sqlite is damaged (\(text)); all of it is checked")
+        logger.error("catalog.sqlite seems damaged (\(text)); the role begins again")
         request(.catalogDamaged)
     }
 
