@@ -246,7 +246,9 @@ package final class Capture {
         let now = Clock.monotonicNanoseconds()
         let costs = reconciler.takeReadCosts()
         for glance in reconciler.takeRetries() {
-            dirty.markAgain(.name(glance.place), since: glance.since, cost: costs[glance.place] ?? 0, now: now)
+            dirty.markAgain(
+                .name(glance.place), content: glance.content, since: glance.since, cost: costs[glance.place] ?? 0,
+                now: now)
         }
         for place in reconciler.takeFuzzy() {
             dirty.markAgain(.name(place), since: now, cost: costs[place] ?? 0, now: now)
@@ -255,8 +257,8 @@ package final class Capture {
         if reconciler.unread.isEmpty {
             nextReread = nil
         } else if nextReread == nil {
-            // Reading in vain may take a twentieth of the time.
-            let cost = reconciler.unread.lazy.compactMap { costs[$0] }.max() ?? 0
+            // Reading in vain may take a twentieth of the time. For the root all is looked at.
+            let cost = reconciler.unread.reduce(0) { $0 + ($1.key == Reconciler.nowhere ? scanCost : $1.value.cost) }
             nextReread = now + max(settings.rereadIntervalNanoseconds, cost * 20)
         }
         progress.watches.store(watcher.count, ordering: .relaxed)
@@ -265,12 +267,12 @@ package final class Capture {
     }
 
     private func markUnread(_ now: UInt64) {
-        for place in reconciler.unread {
+        for (place, unread) in reconciler.unread {
             // The root has no name.
             if place == Reconciler.nowhere {
                 isOverflowed = true
             } else {
-                dirty.mark(.name(place), content: true, now: now)
+                dirty.mark(.name(place), content: unread.content, now: now)
             }
         }
         nextReread = nil

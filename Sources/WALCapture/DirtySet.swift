@@ -58,15 +58,15 @@ struct DirtySet {
     }
 
     /// Puts back what could not be read stably, with the time at which its restlessness began.
-    mutating func markAgain(_ item: Item, since first: UInt64, cost: UInt64, now: UInt64) {
-        contentMarks += 1
+    mutating func markAgain(_ item: Item, content: Bool = true, since first: UInt64, cost: UInt64, now: UInt64) {
+        if content { contentMarks += 1 }
         guard items[item] == nil else {
             items[item]!.first = min(items[item]!.first, first)
-            items[item]!.content = true
+            items[item]!.content = items[item]!.content || content
             items[item]!.cost = max(items[item]!.cost, cost)
             return
         }
-        let dirt = Dirt(first: first, last: now, content: true, cost: cost)
+        let dirt = Dirt(first: first, last: now, content: content, cost: cost)
         items[item] = dirt
         queue.append((due(dirt), item))
     }

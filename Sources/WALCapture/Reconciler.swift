@@ -26,6 +26,14 @@ final class Reconciler {
         var isOverdue: Bool
     }
 
+    /// What it takes to read it after all.
+    struct Unread {
+        /// Its content, and not only its attributes.
+        var content = true
+        /// The time that it took to try, in nanoseconds.
+        var cost: UInt64 = 0
+    }
+
     let rootStatus: FileStatus
     let stateIdentity: FileIdentity
     let watcher: Watcher
@@ -84,12 +92,10 @@ final class Reconciler {
     var overloaded: Set<UInt64> = []
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
-    /// What could not be read, for another reason than that nobody may, until it can be. See ``isAgain(_:after:)``.
-    private(set) var unread: Set<Place> = []
+    /// What could not be read, for another reason than that nobody may, until it can be. See ``isAgain(_:after:_:)``.
+    private(set) var unread: [Place: Unread] = [:]
     /// Inodes of which the attributes could not be read in this batch: what is known of them stays, and is not sure.
     var unsure: Set<UInt64> = []
-    /// Somebody may stand at a name that could not be looked at, so nobody is taken for gone in this batch.
-    var isBlind = false
     /// What it took to read those that changed meanwhile, in nanoseconds.
     var readCosts: [Place: UInt64] = [:]
     /// A directory could not be found for too long: only a scan can tell where it is. Or it was moved, and the filter may
@@ -136,7 +142,6 @@ final class Reconciler {
         deferred.removeAll()
         takesDeferred = false
         unsure.removeAll()
-        isBlind = false
         isScan = false
         needsScan = false
         filterPath = nil
@@ -192,14 +197,14 @@ final class Reconciler {
         try lookAtDeferred()
         for glance in unlocated {
             if glance.isOverdue { needsScan = true }
-            retries.append(glance)
+            lookAgain(glance)
         }
         // Where the other half of a move cannot be known, all is looked at.
         if try hasLoop() { try scan {} }
         if isScan { for object in try catalog.namelessObjects() { orphans[object] = orphans[object] ?? Self.nowhere } }
-        if !isBlind { try dropOrphans() }
+        try dropOrphans()
         if isBaseline {
-            if beginsAnew, !acceptsDeletions, let place = unread.first {
+            if beginsAnew, !acceptsDeletions, let place = unread.keys.first {
                 throw CaptureError.unread(place == Self.nowhere ? "." : try path(of: place))
             }
             changes.removeAll()
@@ -216,9 +221,11 @@ final class Reconciler {
     /// The scan is cut off. Of a first one all that was read so far stays in the catalog, and the next goes on there; of
     /// any other nothing does, for what was not emitted must not be known. True when it is to be committed.
     func abandon() -> Bool {
+        // At a position the catalog says what was emitted until there, and this was not.
+        let isKept = isBaseline && catalog.state.position.seq == 0
         changes.removeAll()
         catalog = nil
-        return isBaseline
+        return isKept
     }
 
     private func lookAtDeferred() throws {
@@ -361,7 +368,8 @@ final class Reconciler {
                 continue
             }
             let place = Place(parent: object, name: entry.name)
-            try name(Glance(place: place, content: true, since: since, isOverdue: false))
+            // There will be no second look before replicas take for deleted what is not found now.
+            try name(Glance(place: place, content: true, since: since, isOverdue: beginsAnew))
             try emitIfFull()
         }
         while next < known.count {
@@ -436,7 +444,7 @@ final class Reconciler {
     }
 
     func clearProblem(_ place: Place) {
-        if !unread.isEmpty { unread.remove(place) }
+        if !unread.isEmpty { unread[place] = nil }
         if progress.hasProblems { progress.clearProblem(place) }
     }
 
@@ -451,10 +459,10 @@ final class Reconciler {
     /// is reported, and tried again now and then.
     ///
     /// - Returns: whether it is to be looked at again at once.
-    func isAgain(_ glance: Glance, after error: SystemError) throws -> Bool {
-        if !error.isDenied {
-            if !glance.isOverdue, !unread.contains(glance.place), !beginsAnew { return true }
-            noteUnread(glance.place)
+    func isAgain(_ glance: Glance, after error: SystemError, _ unread: Unread) throws -> Bool {
+        if !error.isDenied || beginsAnew {
+            if !glance.isOverdue, self.unread[glance.place] == nil { return true }
+            noteUnread(glance.place, unread)
         }
         try report(glance.place, "\(error)")
         return false
@@ -474,7 +482,7 @@ final class Reconciler {
     private func lookAgain(at directory: ObjectID, after error: SystemError) throws {
         try report(directory, "\(error)")
         let place = try problemPlace(of: directory)
-        guard !error.isDenied, noteUnread(place) else { return }
+        guard !error.isDenied || beginsAnew, noteUnread(place, Unread()) else { return }
         if place == Self.nowhere {
             needsScan = true
         } else {
@@ -486,8 +494,9 @@ final class Reconciler {
     private static let maxUnread = 100_000
 
     @discardableResult
-    private func noteUnread(_ place: Place) -> Bool {
-        unread.count < Self.maxUnread && unread.insert(place).inserted
+    private func noteUnread(_ place: Place, _ new: Unread) -> Bool {
+        guard unread.count < Self.maxUnread else { return false }
+        return unread.updateValue(new, forKey: place) == nil
     }
 
     private func problemPlace(of directory: ObjectID) throws -> Place {
@@ -512,13 +521,20 @@ final class Reconciler {
     /// Looks at one name and at whatever that leads to. Where something changed meanwhile it is to be looked at again, and
     /// until then the catalog keeps what it had.
     func name(_ glance: Glance) throws {
-        if try !look(glance) { retries.append(glance) }
+        if try !look(glance) { lookAgain(glance) }
         // A list, not a recursion: a chain of renames is as long as somebody likes.
         while let place = followUps.popLast() {
             let next = Glance(
                 place: place, content: isContentDirty(place), since: glance.since, isOverdue: glance.isOverdue)
-            if try !look(next) { retries.append(next) }
+            if try !look(next) { lookAgain(next) }
         }
+    }
+
+    /// It was not seen in one piece, whatever was to be seen of it.
+    private func lookAgain(_ glance: Glance) {
+        var glance = glance
+        glance.content = true
+        retries.append(glance)
     }
 
     /// They were dropped without having been looked at.

@@ -38,7 +38,7 @@ extension Reconciler {
         guard first.identity == status.identity, isQuiet || glance.isOverdue else { return false }
         first.attributes = status.attributes
         if first.ctime != status.ctime {
-            guard try addAttributes(to: &first, glance, directory, known: nil) else { return true }
+            if let isDone = try addAttributes(to: &first, glance, directory, known: nil) { return isDone }
         }
         if first.size >= Self.hugeBytes { try emitNow() }
         let mark = changes.mark
@@ -52,8 +52,9 @@ extension Reconciler {
                 longer: longer, to: &changes)
         } catch let error as SystemError {
             changes.rollback(to: mark)
-            readCosts[glance.place] = Clock.monotonicNanoseconds() - began
-            return try leave(glance, after: error, old, status)
+            let cost = Clock.monotonicNanoseconds() - began
+            readCosts[glance.place] = cost
+            return try leave(glance, after: error, old, status, cost: cost)
         } catch is FormatError {
             changes.rollback(to: mark)
             try report(glance.place, Self.tooLargeText)
@@ -110,9 +111,9 @@ extension Reconciler {
 
     /// It could not be read. False when it is to be tried again at once.
     private func leave(
-        _ glance: Glance, after error: SystemError, _ old: ObjectRow?, _ status: FileStatus
+        _ glance: Glance, after error: SystemError, _ old: ObjectRow?, _ status: FileStatus, cost: UInt64 = 0
     ) throws -> Bool {
-        guard try !isAgain(glance, after: error) else { return false }
+        guard try !isAgain(glance, after: error, Unread(cost: cost)) else { return false }
         if let old { try keepContent(of: old, status) }
         return true
     }

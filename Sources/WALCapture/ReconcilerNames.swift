@@ -19,12 +19,9 @@ extension Reconciler {
         if glance.content, let known { written.insert(known) }
         var status: FileStatus
         do throws(SystemError) {
-            status = try directory.status(of: place.name)
+            status = try self.status(of: place.name, in: directory)
         } catch {
-            guard error.isNotFound else {
-                isBlind = true
-                return try !isAgain(glance, after: error)
-            }
+            guard error.isNotFound else { return try !isAgain(glance, after: error, Unread()) }
             setSpecial(place, false)
             try removed(place)
             return true
@@ -45,15 +42,17 @@ extension Reconciler {
         }
         let here = try known.flatMap { try catalog.object($0) }
         if let here, here.kind == kind, here.identity == status.identity {
-            guard try addAttributes(to: &status, glance, directory, known: here) else { return true }
+            if let isDone = try addAttributes(to: &status, glance, directory, known: here) { return isDone }
             return try same(here, glance, status, directory)
         }
         if let known = try catalog.find(status.identity), let row = try catalog.object(known), row.kind == kind {
-            guard try addAttributes(to: &status, glance, directory, known: row) else { return true }
+            if let isDone = try addAttributes(to: &status, glance, directory, known: row) { return isDone }
             return try moved(row, glance, status, directory)
         }
         let isUnknown = here?.kind == kind && here?.identity == .unknown
-        guard try addAttributes(to: &status, glance, directory, known: isUnknown ? here : nil) else { return true }
+        if let isDone = try addAttributes(to: &status, glance, directory, known: isUnknown ? here : nil) {
+            return isDone
+        }
         if let here, isUnknown { return try same(here, glance, status, directory) }
         return try appeared(glance, kind, status, directory, before: here)
     }
@@ -65,27 +64,40 @@ extension Reconciler {
 
     static let boundaryText = "is a mount point: what is there is left out, what it covers is kept"
 
-    /// Extended attributes, which change only with the change time. False when nobody is there any more: the next event
-    /// tells. What cannot be read stays as it was known, and unless nobody may read it, it is looked at again.
+    /// Once more where it fails: it may be the new name of something that would be taken for gone.
+    private func status(of name: Name, in directory: Directory) throws(SystemError) -> FileStatus {
+        do throws(SystemError) { return try directory.status(of: name) } catch {
+            guard !error.isNotFound else { throw error }
+            return try directory.status(of: name)
+        }
+    }
+
+    /// Extended attributes, which change only with the change time. What cannot be read stays as it was known, and unless
+    /// nobody may read it, it is looked at again.
+    ///
+    /// - Returns: nil; without them, what ``look(_:)`` is to return. Nobody is there any more, which the next event tells, or
+    ///   it is new, and somebody might get at it on a replica whom its access control list keeps out.
     func addAttributes(
         to status: inout FileStatus, _ glance: Glance, _ directory: Directory, known: ObjectRow?
-    ) throws -> Bool {
+    ) throws -> Bool? {
         if let known, known.stamp == status.ctime.clampedNanoseconds, known.identity == status.identity,
             !known.metadata.attributes.mayBePart
         {
             status.attributes = known.metadata.attributes
-            return true
+            return nil
         }
         do throws(SystemError) {
             try addAttributes(to: &status) { () throws(SystemError) in
                 try directory.attributes(of: glance.place.name)
             }
         } catch {
-            if error.isNotFound { return false }
-            if let known { status.attributes = known.metadata.attributes }
-            if try isAgain(glance, after: error) { retries.append(glance) }
+            if error.isNotFound { return true }
+            let isAgain = try isAgain(glance, after: error, Unread(content: known == nil))
+            guard let known else { return error.isDenied ? nil : !isAgain }
+            status.attributes = known.metadata.attributes
+            if isAgain { retries.append(glance) }
         }
-        return true
+        return nil
     }
 
     func addAttributes(
@@ -232,7 +244,7 @@ extension Reconciler {
         case .symlink:
             let target: [UInt8]
             do throws(SystemError) { target = try directory.readLink(glance.place.name) } catch {
-                return try !error.isNotFound && !isAgain(glance, after: error)
+                return try !error.isNotFound && !isAgain(glance, after: error, Unread())
             }
             if target != row.target {
                 try put(.symlink(id: row.id, metadata: status.metadata, target: target), status)
@@ -301,7 +313,7 @@ extension Reconciler {
         case .symlink:
             let target: [UInt8]
             do throws(SystemError) { target = try directory.readLink(place.name) } catch {
-                return try !error.isNotFound && !isAgain(glance, after: error)
+                return try !error.isNotFound && !isAgain(glance, after: error, Unread())
             }
             catalog.state.lastObject = object
             try put(.symlink(id: object, metadata: status.metadata, target: target), status)

@@ -140,7 +140,7 @@ static enum action pass(const char *call, int descriptor, const char *name, int 
     if (!root || inside)
         return NOTHING;
     /* There are too many of them to be in anybody's way who has not asked for them. */
-    if (!strcmp(call, "read") && (!only_call || !is_one_of(only_call, call)))
+    if (is_one_of("read,stat,getxattr", call) && (!only_call || !is_one_of(only_call, call)))
         return NOTHING;
     int saved = errno;
     inside = 1;
@@ -264,6 +264,30 @@ FORWARD(
     ssize_t, copy_file_range, "copy_file_range", to, NULL,
     (int from, off64_t *start, int to, off64_t *target, size_t count, unsigned flags),
     (from, start, to, target, count, flags))
+
+FORWARD(
+    int, statx, "stat", fd, *path ? path : NULL,
+    (int fd, const char *path, int flags, unsigned mask, struct statx *status), (fd, path, flags, mask, status))
+/* There was no call for the attributes of a name in an open directory: the way leads through "/proc/self/fd/N/NAME". */
+static const char in_open[] = "/proc/self/fd/";
+static int open_directory(const char *path) {
+    return strncmp(path, in_open, sizeof in_open - 1) ? AT_FDCWD : atoi(path + sizeof in_open - 1);
+}
+static const char *name_in_open(const char *path) {
+    const char *name = strncmp(path, in_open, sizeof in_open - 1) ? NULL : strchr(path + sizeof in_open - 1, '/');
+    return name ? name + 1 : path;
+}
+
+FORWARD(ssize_t, flistxattr, "getxattr", fd, NULL, (int fd, char *keys, size_t size), (fd, keys, size))
+FORWARD(
+    ssize_t, llistxattr, "getxattr", open_directory(path), name_in_open(path),
+    (const char *path, char *keys, size_t size), (path, keys, size))
+FORWARD(
+    ssize_t, fgetxattr, "getxattr", fd, NULL, (int fd, const char *key, void *value, size_t size),
+    (fd, key, value, size))
+FORWARD(
+    ssize_t, lgetxattr, "getxattr", open_directory(path), name_in_open(path), (const char *path, const char *key, void *value, size_t size),
+    (path, key, value, size))
 
 /* Of reads and writes a part may be done. */
 #define FORWARD_PART(label, call, parameters, arguments)                                                               \

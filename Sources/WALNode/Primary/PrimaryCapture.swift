@@ -128,7 +128,10 @@ extension PrimaryNode {
             return .full("\(error)")
         } catch let error as CaptureError {
             guard error.isDoubt else { throw error }
-            return .inDoubt(error, scanNanoseconds: isReady ? 0 : Clock.monotonicNanoseconds() - began)
+            // What was read is known the next time.
+            let limit: UInt64 = if case .unread = error { 3_000_000_000 } else { .max }
+            return .inDoubt(
+                error, scanNanoseconds: isReady ? 0 : min(Clock.monotonicNanoseconds() - began, limit))
         }
     }
 }

@@ -70,8 +70,9 @@ final class NodeHost: Sendable {
     }
 
     private func openedCatalog(indexesBlocks: Bool) throws -> Catalog {
-        if let text = damage.withLock({ $0.text.take() }) {
+        if let text = damage.withLock({ $0.text }) {
             if try !isRightWhenReadAgain(text, indexesBlocks: indexesBlocks) { try setCatalogAside(text) }
+            damage.withLock { $0.text = nil }
         }
         do throws(CatalogError) {
             return try checkedCatalog(indexesBlocks: indexesBlocks)

@@ -11,7 +11,7 @@
  *   WALFAULTS_TRACE  a file to which the name of each failpoint is appended as it is passed
  *   WALFAULTS_AT     the number of the failpoint at which something happens
  *   WALFAULTS_CALL   only failpoints before this call count for that, as "fsync", or before one of these, as "fsync,rename";
- *                    "read" is one only where it is named here
+ *                    "read", "stat" and "getxattr" are ones only where they are named here
  *   WALFAULTS_PLACE  only failpoints of this PLACE count
  *   WALFAULTS_TIMES  at so many failpoints in a row, 1 without it, 0 for all that follow
  *   WALFAULTS_DO     what happens:
