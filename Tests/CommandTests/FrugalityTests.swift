@@ -33,8 +33,9 @@ import WALTestKit
                 #expect(cost.raw >= 4096 && cost.down + cost.up <= 256 << 10, "4 KiB changed at \(place): \(cost)")
                 #expect(cost.written >= 4096 && cost.written <= 256 << 10, "4 KiB changed: \(cost)")
                 #expect(cost.written <= cost.replicaDirtied && cost.copied == 0, "4 KiB changed: \(cost)")
-                // Of the largest pair the log and the catalog, which the kernel counts too, make it some 370 kB.
-                if place == anywhere { #expect(cost.replicaDirtied <= 256 << 10, "4 KiB changed: \(cost)") }
+                // The kernel counts the log and the catalog, too: some 250 kB in all, 400 kB of the largest pair; and a page
+                // once more that goes to disk between two changes of it, as it may on a busy machine.
+                if place == anywhere { #expect(cost.replicaDirtied <= 320 << 10, "4 KiB changed: \(cost)") }
             }
 
             let more = 1 << 20
