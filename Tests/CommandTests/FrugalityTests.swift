@@ -34,8 +34,16 @@ import WALTestKit
                 #expect(cost.written >= 4096 && cost.written <= 256 << 10, "4 KiB changed: \(cost)")
                 #expect(cost.written <= cost.replicaDirtied && cost.copied == 0, "4 KiB changed: \(cost)")
                 // The kernel counts the log and the catalog, too: some 250 kB in all, 400 kB of the largest pair; and a page
-                // once more that goes to disk between two changes of it, as it may on a busy machine.
-                if place == anywhere { #expect(cost.replicaDirtied <= 320 << 10, "4 KiB changed: \(cost)") }
+                // once more that goes to disk between two changes of it, as it may on a busy machine, but not each time.
+                if place == anywhere {
+                    var dirtied = cost.replicaDirtied
+                    var again = SeededRandom(seed: 18)
+                    for _ in 0..<2 where dirtied > 256 << 10 {
+                        cost = try meter.cost { try overwrite(image, at: place, again.bytes(4096)) }
+                        dirtied = cost.replicaDirtied
+                    }
+                    #expect(dirtied <= 256 << 10, "4 KiB changed: \(cost)")
+                }
             }
 
             let more = 1 << 20
