@@ -22,7 +22,8 @@ package struct SystemError: Error, Equatable, Sendable {
     package var isExisting: Bool { code == Errno.exists || code == Errno.notEmpty }
     /// Somebody may not, as opposed to something is not.
     package var isDenied: Bool { code == Errno.access || code == Errno.notPermitted }
-    /// More names of one file, or a larger file, than the file system can have, or an object that it does not have: a longer target of a symlink, another number of a device.
+    /// More names of one file, or a larger file, than the file system can have, or an object that it does not have: a longer
+    /// target of a symlink, another number of a device.
     package var isBeyondFileSystem: Bool {
         code == Errno.tooManyLinks || code == Errno.tooBig
             || (code == Errno.nameTooLong || code == Errno.invalid) && ["symlinkat", "mknodat"].contains(call)

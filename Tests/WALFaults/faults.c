@@ -286,8 +286,8 @@ FORWARD(
     ssize_t, fgetxattr, "getxattr", fd, NULL, (int fd, const char *key, void *value, size_t size),
     (fd, key, value, size))
 FORWARD(
-    ssize_t, lgetxattr, "getxattr", open_directory(path), name_in_open(path), (const char *path, const char *key, void *value, size_t size),
-    (path, key, value, size))
+    ssize_t, lgetxattr, "getxattr", open_directory(path), name_in_open(path),
+    (const char *path, const char *key, void *value, size_t size), (path, key, value, size))
 
 /* Of reads and writes a part may be done. */
 #define FORWARD_PART(label, call, parameters, arguments)                                                               \

@@ -92,14 +92,11 @@ final class NodeHost: Sendable {
         }
         guard rereads <= 3 else { return false }
         logger.error("catalog.sqlite seems damaged (\(text)); all of it is read again")
-        do throws(CatalogError) {
+        do {
             let catalog = try Catalog(path: folder.catalogPath, indexesBlocks: indexesBlocks)
             defer { try? catalog.close() }
-            do { try catalog.checkAll() } catch let error as CatalogError { throw error } catch {
-                throw .database("\(error)")
-            }
-        } catch {
-            guard case .damaged = error else { throw error }
+            try catalog.checkAll()
+        } catch CatalogError.damaged {
             return false
         }
         logger.notice("catalog.sqlite is right: a read of it has failed")
