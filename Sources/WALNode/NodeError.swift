@@ -38,6 +38,9 @@ package struct NodeError: Error, Sendable, CustomStringConvertible {
         self.description = description
     }
 
+    /// What is asked of a node that ends: the same whether its answer or the end of the connection comes first.
+    static let stopping = NodeError(.unreachable, "the node is stopping")
+
     static let notForARole = NodeError(.usage, "this is asked of the process that keeps a tree, not of one mirror")
 
     /// The same for whatever another room throws: its words are kept.

@@ -23,6 +23,15 @@ extension PrimaryNode {
 
     /// Answers a request as it would be answered over a socket.
     package func respond(to request: ControlRequest) async throws -> ControlResponse {
+        do {
+            return try await answer(to: request)
+        } catch CaptureError.stopped {
+            throw signal.stopped.withLock { $0 }
+                ? NodeError.stopping : NodeError(.noPrimary, "\(file.node) captures nothing any more")
+        }
+    }
+
+    private func answer(to request: ControlRequest) async throws -> ControlResponse {
         var response = ControlResponse()
         switch request.verb {
         case .status: response.status = try status()

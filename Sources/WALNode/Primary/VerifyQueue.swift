@@ -39,7 +39,7 @@ package final class VerifyQueue: Sendable {
             defer { state.jobs.removeAll() }
             return state.jobs
         }
-        for job in waiting { job(Self.stopping) }
+        for job in waiting { job(NodeError.stopping) }
     }
 
     private func put(_ job: @escaping Job) {
@@ -49,7 +49,7 @@ package final class VerifyQueue: Sendable {
             defer { state.isRunning = true }
             return (false, !state.isRunning)
         }
-        if isClosed { return job(Self.stopping) }
+        if isClosed { return job(NodeError.stopping) }
         guard mustStart else { return }
         do {
             _ = try WorkerThread.start(name: "verify", stackBytes: 8 << 20) { self.work() }
@@ -76,6 +76,4 @@ package final class VerifyQueue: Sendable {
             return state.jobs.removeFirst()
         }
     }
-
-    private static var stopping: NodeError { NodeError(.failed, "the node is stopping") }
 }

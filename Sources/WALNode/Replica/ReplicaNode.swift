@@ -253,8 +253,8 @@ package final class ReplicaNode: NodeRole, LogSource {
             return (state.checks, state.retired.take())
         }
         state.signalAll()
-        retired?(.failure(NodeError(.failed, "the node is stopping")))
-        for check in checks { check.done(.failure(NodeError(.failed, "the node is stopping"))) }
+        retired?(.failure(NodeError.stopping))
+        for check in checks { check.done(.failure(NodeError.stopping)) }
         // What has come is logged before the end; it was paid for.
         logWorker.withLock { $0 }?.queue.close()
         signal.stopped.update { $0 = true }
