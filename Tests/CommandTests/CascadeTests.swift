@@ -98,6 +98,21 @@ import WALTestKit
         }
     }
 
+    /// It has what it had, and needs nobody to say so.
+    @Test func oneInBetweenServesAtOnceWhenItStartsAgain() throws {
+        try withWorld { world in
+            let chain = try Chain(world)
+            try chain.expectEqual(chain.a, [chain.b, chain.c])
+            for node in [chain.a, chain.b] { try node.stop() }
+            try chain.b.restart()
+            let late = try Node(
+                world, "walrecv", try world.folder("late"), ["--from", chain.addresses[1], "--name", "late"])
+            try until("the tree") { try chain.b.status()?.replica("late")?["state"] as? String == "streaming" }
+            #expect(try Oracle.differences(chain.b.folder, late.folder).isEmpty)
+            for node in [chain.b, chain.c, late] { try node.stop() }
+        }
+    }
+
     @Test func oneInBetweenMayBeAway() throws {
         try withWorld { world in
             let chain = try Chain(world)

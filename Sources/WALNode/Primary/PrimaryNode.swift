@@ -74,6 +74,7 @@ package final class PrimaryNode: NodeRole, LogSource {
     var folder: StateFolder { host.folder }
     var compression: Compression { settings.compression }
     var compressesLoopback: Bool { settings.compressesLoopback }
+    var servesTree: Bool { get throws { try catalog.state().isWholeTree } }
     var file: NodeFile { host.identity.value }
 
     init(_ given: PrimarySettings, host: NodeHost, logger: Logger) throws {

@@ -38,7 +38,10 @@ final class ApplyWorker {
         while true {
             do {
                 try prepareOnce()
-                return node.recovered(\.applyStall)
+                node.recovered(\.applyStall)
+                // Nothing may come to be applied for long, and the tree is there.
+                if try node.servesTree { node.signal.ready.update { $0 = true } }
+                return
             } catch {
                 guard Applier.isNoSpace(error), wait(for: error) else { throw error }
                 if node.waitForStop(nanoseconds: 0) { throw CaptureError.stopped }
@@ -138,12 +141,11 @@ final class ApplyWorker {
                 case .segments: try applyBatch()
                 case .check(let request): check(request)
                 case .retire(let done):
-                    // It has come to where the primary began anew: what is logged behind that is not to be applied.
-                    guard !node.snapshot.needsSync else {
+                    guard try catalog.state().isWholeTree else {
                         done(.failure(node.notWhole))
                         break
                     }
-                    do { try applier.retire() } catch {
+                    do { try retire() } catch {
                         done(.failure(error))
                         throw error
                     }
@@ -167,6 +169,19 @@ final class ApplyWorker {
             reportDrift()
         }
         try applier.finish()
+    }
+
+    /// What the log holds from where its primary began anew cannot be applied without that one. None of it was acknowledged.
+    private func retire() throws {
+        if node.snapshot.needsSync {
+            let state = try catalog.state()
+            let name = try node.keepLog(after: state.position)
+            logger.warning(
+                "the log ends at \(state.position.short), where its primary began anew; what followed is kept as quarantine/\(name)")
+            try node.resetLog(to: state)
+            node.update { $0.needsSync = false }
+        }
+        try applier.retire()
     }
 
     /// False where nothing is to be waited for.
@@ -226,6 +241,7 @@ final class ApplyWorker {
         while sets.count < Self.batchSegments, rawBytes < Self.batchBytes, let location = try cursor.next() {
             if location.header.flags.contains(.baseline) {
                 guard sets.isEmpty else { break }
+                try settle()
                 logger.notice("segment \(location.header.seq) is where the primary began anew: reconciling")
                 node.update { $0.needsSync = true }
                 node.dropLink("the replica must reconcile")

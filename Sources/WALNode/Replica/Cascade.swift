@@ -1,4 +1,5 @@
 import Logging
+import WALCatalog
 import WALFormat
 import WALLog
 import WALSystem
@@ -12,6 +13,9 @@ extension ReplicaNode {
     var history: HistoryID { (try? nodeFile.historyID) ?? .none }
     var compression: Compression { .standard }
     var compressesLoopback: Bool { false }
+
+    /// Not where its log goes on with a primary that began anew: who got this tree would come to that segment, and ask again.
+    var servesTree: Bool { get throws { try !snapshot.needsSync && catalog.state().isWholeTree } }
 
     /// As the primary told it.
     func group() -> Group {

@@ -1,4 +1,5 @@
 import Logging
+import WALCatalog
 import WALFormat
 import WALLog
 import WALSystem
@@ -29,7 +30,7 @@ extension ReplicaNode {
         return Promise(
             position: state.ack.durable == state.durable.seq
                 ? state.durable : (try logView.position(at: state.ack.durable)) ?? state.applied,
-            isWhole: state.isWhole)
+            isWhole: try isWhole(state))
     }
 
     /// Listens to the primary at `text` from now on, at no lower epoch.
@@ -51,9 +52,7 @@ extension ReplicaNode {
     /// Applies all that is durable, and stops being a replica: returns where it then stands. Throws, and goes on as before,
     /// when that is not possible now.
     func drain() async throws -> Position {
-        guard snapshot.isWhole, prepared.withLock({ $0 }) else {
-            throw notWhole
-        }
+        guard try isWhole(snapshot), prepared.withLock({ $0 }) else { throw notWhole }
         update { $0.isDraining = true }
         do { try await leaveLink("about to lead") } catch {
             update { $0.isDraining = false }
@@ -80,6 +79,29 @@ extension ReplicaNode {
 
     var notWhole: NodeError { NodeError(.failed, "\(nodeFile.node) is not whole: it must finish its sync first") }
 
+    /// Its log and tree can be gone on from: also where the log goes on with what a primary that began anew wrote, and the tree
+    /// stands before that, where it is all that was acknowledged.
+    private func isWhole(_ state: ReplicaState) throws -> Bool {
+        guard !state.isEmpty, !state.isHalted, state.session == nil, state.phase != .diverged else { return false }
+        return try !state.needsSync || catalog.state().isWholeTree
+    }
+
+    /// A durable copy in `quarantine/` of the segments after `position`, whose name it returns.
+    func keepLog(after position: Position) throws -> Name {
+        let quarantine = host.folder.quarantine
+        let text = "log-after-\(position.epoch)-\(position.seq)-\(Clock.realtimeNanoseconds())"
+        let name = Name(trusted: Array(text.utf8))
+        do {
+            try logView.copy(after: position.seq, to: quarantine.createFile(name))
+            try quarantine.sync()
+        } catch {
+            // The error to report is the first one.
+            try? quarantine.unlink(name)
+            throw error
+        }
+        return name
+    }
+
     /// Ends the connection to the primary; returns when all that came over it is in the log. The next one may stand by then.
     /// Throws where the log has no room for it: whoever asked is not to wait for that.
     private func leaveLink(_ reason: String) async throws {
@@ -92,7 +114,3 @@ extension ReplicaNode {
     }
 }
 
-extension ReplicaState {
-    /// Its log and tree can be gone on from.
-    var isWhole: Bool { !isEmpty && !needsSync && !isHalted && session == nil && phase != .diverged }
-}

@@ -46,18 +46,20 @@ struct Rejoin {
         let own = writer.end
         // Where even the base is of another past, so is the tree, though no segment is left that says so.
         let isForked = shared == nil || own.seq > fork.seq
+        // Nor is there one where this node began anew since: what it found in its tree then is in no segment.
+        let tells = try shared != nil && !writer.view.beginsAnew(after: fork.seq)
         // Objects that were numbered after the fork have other numbers once that is marked, and the segments do not tell of
         // those: what is kept by then is all that ever will be.
         let folder = try isForked ? folderName(fork) : nil
         if let folder, try !(catalog.state().mustReconcile && isKept(folder)) {
-            try keep(after: fork, in: folder, writer.view, catalog, all: shared == nil)
+            try keep(after: fork, in: folder, writer.view, catalog, all: !tells)
             let what =
-                shared == nil
+                !tells
                 ? "nothing says what of this tree is on no other node; all of it is"
                 : "segments \(fork.seq + 1) to \(own.seq) are on no other node; they and what they touched are"
             logger.warning("\(what) kept in quarantine/\(folder)")
         }
-        let lastShared = shared == nil ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
+        let lastShared = !tells ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
         if try isForked || !writer.view.holds(catalog.state().position) {
             // It may be given up meanwhile, by one who wants this node to lead on: not while this is done.
             try host.identity.update { file in
@@ -206,13 +208,7 @@ struct Rejoin {
         let folder = try quarantine.openDirectory(unfinished)
         var touched: Set<ObjectID> = []
         var removed: [String] = []
-        let segments = try folder.createFile(Name("segments.log"))
-        var offset: UInt64 = 0
-        var cursor = try log.cursor(after: fork.seq)
-        while let location = try cursor.next() {
-            let segment = try location.read()
-            try segments.write(segment.bytes, at: offset)
-            offset += UInt64(segment.bytes.count)
+        try log.copy(after: fork.seq, to: folder.createFile(Name("segments.log"))) { segment in
             for change in try segment.changes() {
                 switch change {
                 case .put(let object, _, _), .metadata(let object, _), .bind(_, _, let object): touched.insert(object)
@@ -223,8 +219,6 @@ struct Rejoin {
                 }
             }
         }
-        try segments.syncData()
-        try segments.close()
         if all { try catalog.read { try $0.forEachObject { touched.insert($0.id) } } }
         let kept = try catalog.read { transaction in
             var keeper = QuarantineCopy(catalog: transaction, root: host.folder.root, into: folder)

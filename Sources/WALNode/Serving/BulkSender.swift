@@ -124,8 +124,7 @@ final class BulkSender: Sendable {
         while node.signal.ready.wait(timeoutNanoseconds: 1_000_000_000, until: { $0 ? true : nil }) == nil {
             if credit.withLock({ $0.isStopped }) { throw Stopped() }
         }
-        // A replica that hands on what it has may itself be in the midst of a sync.
-        while try !node.catalog.state().isWholeTree {
+        while try !node.servesTree {
             if credit.wait(timeoutNanoseconds: 100_000_000, until: { $0.isStopped ? true : nil }) == true {
                 throw Stopped()
             }

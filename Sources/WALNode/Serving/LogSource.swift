@@ -23,6 +23,10 @@ protocol LogSource: AnyObject, Sendable {
     /// Also for peers on this host.
     var compressesLoopback: Bool { get }
 
+    /// Whether the tree is at a position that its log goes on from. A replica that hands on what it has may be in the midst of a
+    /// sync, or about to need one.
+    var servesTree: Bool { get throws }
+
     /// What the replicas must know when this node is gone.
     func group() -> Group
     /// A replica has come, or has noted what it was told of the group.
