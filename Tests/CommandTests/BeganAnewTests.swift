@@ -87,7 +87,7 @@ import WALTestKit
             try c.restart()
             try until("the segment at the end") { c.child.errors.contains("is where the primary began anew") }
             try until("its wait") { try b.status()?.replica("c")?["state"] as? String == "syncing" }
-            // Else it lists some hundred times a second.
+            // Else it lists over and over.
             sleep(1)
             let times = c.child.errors.components(separatedBy: "is where the primary began anew").count - 1
             #expect(times == 1, "\(c.child.errors)")

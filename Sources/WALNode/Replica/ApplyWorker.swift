@@ -176,8 +176,8 @@ final class ApplyWorker {
         if node.snapshot.needsSync {
             let state = try catalog.state()
             let name = try node.keepLog(after: state.position)
-            logger.warning(
-                "the log ends at \(state.position.short), where its primary began anew; what followed is kept as quarantine/\(name)")
+            let end = state.position.short
+            logger.warning("its primary began anew after \(end); what followed is kept as quarantine/\(name)")
             try node.resetLog(to: state)
             node.update { $0.needsSync = false }
         }
