@@ -1,4 +1,3 @@
-import Synchronization
 import WALCatalog
 import WALFormat
 import WALSystem
@@ -38,13 +37,13 @@ final class Reconciler {
     let stateIdentity: FileIdentity
     let watcher: Watcher
     let settings: CaptureSettings
-    private let deletions: DeletionGuard
+    let deletions: DeletionGuard
     /// An operator has said that what is gone is meant to be: until the end of the next scan.
     var acceptsDeletions: Bool
     let progress: CaptureProgress
     let handles: TreeHandles
     let content: ContentCapture
-    private let sink: any CaptureSink
+    let sink: any CaptureSink
     /// Whether a write to this name waits to be looked at. A file that is looked at by another of its names must know.
     var isContentDirty: (Place) -> Bool = { _ in false }
     /// ``DirtySet/contentMarks``.
@@ -55,8 +54,8 @@ final class Reconciler {
     var flags: SegmentHeader.Flags = []
     /// The first scan of a history: what is found is where the history begins, so nothing of it goes into the log.
     private(set) var isBaseline = false
-    private(set) var isScan = false
-    private var since: UInt64 = 0
+    var isScan = false
+    var since: UInt64 = 0
     /// Objects that lost a name in this batch, with the last one that they lost: dropped at its end unless they have
     /// another by then.
     var orphans: [ObjectID: Place] = [:]
@@ -85,7 +84,7 @@ final class Reconciler {
     /// Names of what is not replicated, for the count of them.
     var special: Set<Place> = []
     /// Of the catalog, before anything of this look was added to it.
-    private var objectsAtBegin: UInt64 = 0
+    var objectsAtBegin: UInt64 = 0
     /// Inodes that are immutable or append-only, for the count of them.
     var immutable: Set<UInt64> = []
     /// Likewise those that have more attributes than are replicated.
@@ -93,7 +92,7 @@ final class Reconciler {
     /// Captured while they were being written; a clean look follows.
     var fuzzy: [Place] = []
     /// What could not be read, for another reason than that nobody may, until it can be. See ``isAgain(_:after:_:)``.
-    private(set) var unread: [Place: Unread] = [:]
+    var unread: [Place: Unread] = [:]
     /// Inodes of which the attributes could not be read in this batch: what is known of them stays, and is not sure.
     var unsure: Set<UInt64> = []
     /// What it took to read those that changed meanwhile, in nanoseconds.
@@ -300,222 +299,6 @@ final class Reconciler {
         return false
     }
 
-    // MARK: Directories
-
-    /// Compares every directory's entries with the catalog. `pause` is called now and then.
-    func scan(pause: () throws -> Void) throws {
-        isScan = true
-        special.removeAll()
-        immutable.removeAll()
-        overloaded.removeAll()
-        watcher.forgetUnwatched()
-        try directory(.root)
-        unlisted.append(.root)
-        try listUnlisted(pause)
-    }
-
-    private func listUnlisted(_ pause: () throws -> Void) throws {
-        var count = 0
-        while let object = unlisted.popLast() {
-            try progress.checkCancelled()
-            try list(object)
-            count += 1
-            if count % 64 == 0 { try pause() }
-        }
-    }
-
-    private func list(_ object: ObjectID) throws {
-        guard let directory = try open(object) else { return }
-        let entries: [DirectoryEntry]
-        do {
-            guard try object == .root || !isBoundary(directory.status()) else {
-                try report(object, Self.boundaryText)
-                return
-            }
-            // Watch first, then look: what comes after that raises an event.
-            if try watcher.watch(object, directory) { try self.directory(object) }
-            entries = try directory.entries().sorted { $0.name < $1.name }
-        } catch let error as SystemError {
-            return try leave(object, after: error)
-        }
-        try clearProblem(object)
-        progress.namesSeen.add(UInt64(entries.count), ordering: .relaxed)
-        let known = try catalog.children(of: object)
-        let isFiltered = !filter.isEmpty
-        let path = try pathForFilter(of: object) ?? []
-        var next = 0
-        for entry in entries {
-            if object == .root, entry.name == Self.reservedName { continue }
-            while next < known.count, known[next].name < entry.name {
-                try removed(Place(parent: object, name: known[next].name))
-                next += 1
-            }
-            if next < known.count, known[next].name == entry.name {
-                let row = known[next]
-                next += 1
-                let isExcluded =
-                    isFiltered && filter.excludes(row.name, in: path, isDirectory: row.kind == .directory)
-                if !isExcluded, isUnchanged(row, directory) {
-                    // One that was not reached before, because this one could not be read.
-                    if row.kind == .directory, isScan || !watcher.isKnown(row.object) {
-                        unlisted.append(row.object)
-                    }
-                    continue
-                }
-            } else if isFiltered, entry.type != DirectoryEntry.unknownType,
-                filter.excludes(entry.name, in: path, isDirectory: entry.type == DirectoryEntry.directoryType)
-            {
-                continue
-            }
-            let place = Place(parent: object, name: entry.name)
-            // There will be no second look before replicas take for deleted what is not found now.
-            try name(Glance(place: place, content: true, since: since, isOverdue: beginsAnew))
-            try emitIfFull()
-        }
-        while next < known.count {
-            try removed(Place(parent: object, name: known[next].name))
-            next += 1
-        }
-    }
-
-    private func isUnchanged(_ row: ChildRow, _ directory: Directory) -> Bool {
-        guard var status = try? directory.status(of: row.name), status.ctime.clampedNanoseconds == row.stamp,
-            !row.metadata.attributes.mayBePart
-        else { return false }
-        setImmutable(status)
-        // They do not change without the change time.
-        status.attributes = row.metadata.attributes
-        return status.kind == row.kind && status.identity == row.identity && status.metadata == row.metadata
-            && (row.kind != .file || status.size == row.size)
-    }
-
-    /// The directory's own metadata.
-    func directory(_ object: ObjectID) throws {
-        guard let row = try catalog.object(object), row.kind == .directory else { return }
-        guard let directory = try open(object) else {
-            if let place = try catalog.places(of: object).first {
-                unlocated.append(Glance(place: place, content: false, since: since, isOverdue: false))
-            }
-            return
-        }
-        var status: FileStatus
-        do throws(SystemError) { status = try directory.status() } catch {
-            return try leave(object, after: error)
-        }
-        setImmutable(status)
-        if status.ctime.clampedNanoseconds == row.stamp, !row.metadata.attributes.mayBePart {
-            status.attributes = row.metadata.attributes
-        } else {
-            do throws(SystemError) {
-                try addAttributes(to: &status) { () throws(SystemError) in try directory.attributes() }
-            } catch {
-                status.attributes = row.metadata.attributes
-                try lookAgain(at: object, after: error)
-            }
-        }
-        if status.metadata != row.metadata { try update(row, status) }
-    }
-
-    func open(_ object: ObjectID) throws -> Directory? {
-        do {
-            return try handles.directory(object, catalog)
-        } catch let error as SystemError {
-            try leave(object, after: error)
-            return nil
-        }
-    }
-
-    func path(of object: ObjectID) throws -> String {
-        PathText.joined(try catalog.path(of: object) ?? [])
-    }
-
-    func path(of place: Place) throws -> String {
-        PathText.joined((try catalog.path(of: place.parent) ?? []) + [place.name])
-    }
-
-    // MARK: Problems
-
-    func report(_ place: Place, _ text: String) throws {
-        progress.report(place, path: try path(of: place), text)
-    }
-
-    func report(_ directory: ObjectID, _ text: String) throws {
-        progress.report(try problemPlace(of: directory), path: try path(of: directory), text)
-    }
-
-    func clearProblem(_ place: Place) {
-        if !unread.isEmpty { unread[place] = nil }
-        if progress.hasProblems { progress.clearProblem(place) }
-    }
-
-    private func clearProblem(_ directory: ObjectID) throws {
-        guard progress.hasProblems || !unread.isEmpty else { return }
-        if !unsure.isEmpty, let identity = try catalog.identity(of: directory), unsure.contains(identity.ino) { return }
-        clearProblem(try problemPlace(of: directory))
-    }
-
-    /// What cannot be read now may be readable in a moment: a disk or a line that fails once, another program's lease, no
-    /// memory. So it is tried again as long as one that is written to would be, and who waits for all waits for that. Then it
-    /// is reported, and tried again now and then.
-    ///
-    /// - Returns: whether it is to be looked at again at once.
-    func isAgain(_ glance: Glance, after error: SystemError, _ unread: Unread) throws -> Bool {
-        if !error.isDenied || beginsAnew {
-            if !glance.isOverdue, self.unread[glance.place] == nil { return true }
-            noteUnread(glance.place, unread)
-        }
-        try report(glance.place, "\(error)")
-        return false
-    }
-
-    /// Nothing is known of the tree that replicas have: what is not found is deleted there.
-    private var beginsAnew: Bool { isBaseline && !sink.isEmpty }
-
-    /// A directory that could not be opened or listed. Nobody watches it then, so whoever looks at it again lists it.
-    private func leave(_ directory: ObjectID, after error: SystemError) throws {
-        handles.forget(directory)
-        watcher.unwatch(directory)
-        try lookAgain(at: directory, after: error)
-    }
-
-    /// Once, and then now and then.
-    private func lookAgain(at directory: ObjectID, after error: SystemError) throws {
-        try report(directory, "\(error)")
-        let place = try problemPlace(of: directory)
-        guard !error.isDenied || beginsAnew, noteUnread(place, Unread()) else { return }
-        if place == Self.nowhere {
-            needsScan = true
-        } else {
-            retries.append(Glance(place: place, content: false, since: since, isOverdue: false))
-        }
-    }
-
-    /// Of more than these only a scan tells.
-    private static let maxUnread = 100_000
-
-    @discardableResult
-    private func noteUnread(_ place: Place, _ new: Unread) -> Bool {
-        guard unread.count < Self.maxUnread else { return false }
-        return unread.updateValue(new, forKey: place) == nil
-    }
-
-    private func problemPlace(of directory: ObjectID) throws -> Place {
-        try catalog.places(of: directory, limit: 1).first ?? Self.nowhere
-    }
-
-    /// What has a problem may be found by another path now.
-    private func settleProblems() throws {
-        guard progress.hasProblems else { return }
-        for place in progress.problemPlaces {
-            if place == Self.nowhere { continue }
-            if try catalog.path(of: place.parent) == nil {
-                progress.clearProblem(place)
-            } else {
-                progress.setProblemPath(place, try path(of: place))
-            }
-        }
-    }
-
     // MARK: Names
 
     /// Looks at one name and at whatever that leads to. Where something changed meanwhile it is to be looked at again, and
@@ -544,76 +327,5 @@ final class Reconciler {
             watcher.unwatch(object)
         }
         deletions.accept()
-    }
-
-    // MARK: Objects without a name
-
-    private func hasOrphans() throws -> Bool {
-        for object in orphans.keys where try object != .root && !catalog.hasName(object) { return true }
-        return false
-    }
-
-    /// How many objects would go with the names that are lost now, where that are more than is believed.
-    private func excessDeletions() throws -> UInt64? {
-        guard !isBaseline, !acceptsDeletions, !orphans.isEmpty,
-            let allowed = deletions.allowance(objects: objectsBefore, now: Clock.monotonicNanoseconds())
-        else { return nil }
-        let gone = try lostObjects()
-        return gone > allowed ? gone : nil
-    }
-
-    /// A tree that was put in the place of another does not make it less gone.
-    private var objectsBefore: UInt64 { min(catalog.state.objectCount, objectsAtBegin) }
-
-    /// Objects that are gone with their names, those below them included. What has something else in its place was
-    /// replaced, as editors do and whoever restores a tree.
-    private func lostObjects() throws -> UInt64 {
-        var gone: UInt64 = 0
-        var waiting: [ObjectID] = []
-        for (object, place) in orphans where try !catalog.hasName(object) {
-            if try catalog.lookup(place) == nil { gone += 1 }
-            waiting.append(object)
-        }
-        while let object = waiting.popLast() {
-            for child in try catalog.children(of: object) {
-                gone += 1
-                if child.kind == .directory { waiting.append(child.object) }
-            }
-        }
-        return gone
-    }
-
-    /// A disk that was emptied or not mounted looks like a tree that was deleted; that is not believed unasked.
-    private func checkDeletions() throws {
-        if acceptsDeletions { deletions.accept() }
-        guard let gone = try excessDeletions() else { return }
-        let objects = objectsBefore
-        let before = deletions.doubt(objects: objects)
-        throw CaptureError.tooManyDeletions(gone: gone + (before - min(before, objects)), of: before, kept: gone)
-    }
-
-    private func dropOrphans() throws {
-        try checkDeletions()
-        var waiting = Array(orphans.keys)
-        orphans.removeAll()
-        while let object = waiting.popLast() {
-            guard object != .root, try !catalog.hasName(object), let identity = try catalog.identity(of: object) else {
-                continue
-            }
-            try forget(object, identity)
-            for child in try catalog.children(of: object) {
-                let place = Place(parent: object, name: child.name)
-                clearProblem(place)
-                try catalog.unbind(place)
-                nameCounts[child.object]? -= 1
-                changes.unbind(parent: object, child.name)
-                waiting.append(child.object)
-            }
-            try catalog.drop(object)
-            changes.drop(object)
-            handles.forget(object)
-            watcher.unwatch(object)
-            try emitIfFull()
-        }
     }
 }
