@@ -1,5 +1,4 @@
 import WALFormat
-import WALSystem
 
 /// Goes through a log segment by segment, up to the durable end and on from there as it moves. A value: one thread at a
 /// time uses it, any number of them read a log. It checks headers and chain; ``LogLocation/read()`` checks the rest.
@@ -45,30 +44,5 @@ package struct LogCursor: Sendable {
         // What was read before must be the past of what comes now, also across files.
         walk = SegmentWalk(file: found.file, offset: found.offset, expected: expected)
         return true
-    }
-}
-
-extension LogView {
-    /// Whether a primary that began anew says so in a segment after `seq`.
-    package func beginsAnew(after seq: UInt64) throws(LogError) -> Bool {
-        var cursor = try cursor(after: seq)
-        while let location = try cursor.next() {
-            if location.header.flags.contains(.baseline) { return true }
-        }
-        return false
-    }
-
-    /// Writes the segments after `seq` to the empty `file`, and syncs and closes it. `each` sees every one of them.
-    package func copy(after seq: UInt64, to file: consuming File, each: (Segment) throws -> Void = { _ in }) throws {
-        var offset: UInt64 = 0
-        var cursor = try cursor(after: seq)
-        while let location = try cursor.next() {
-            let segment = try location.read()
-            try file.write(segment.bytes, at: offset)
-            offset += UInt64(segment.bytes.count)
-            try each(segment)
-        }
-        try file.sync()
-        try file.close()
     }
 }

@@ -104,6 +104,15 @@ package final class LogView: Sendable {
         return LogCursor(view: self, generation: generation, expected: expected)
     }
 
+    /// Whether a primary that began anew says so in a segment after `seq`.
+    package func beginsAnew(after seq: UInt64) throws(LogError) -> Bool {
+        var cursor = try cursor(after: seq)
+        while let location = try cursor.next() {
+            if location.header.flags.contains(.baseline) { return true }
+        }
+        return false
+    }
+
     /// Bytes of the segments `after + 1` to `through`: what a replica that has the former lacks of the latter. Reads at
     /// most two stretches of ``FileRecord/indexSpacing``, and none for whole files.
     package func bytesBetween(after: UInt64, through: UInt64) throws(LogError) -> UInt64 {

@@ -39,7 +39,7 @@ package struct NodeError: Error, Sendable, CustomStringConvertible {
     }
 
     /// What is asked of a node that ends: the same whether its answer or the end of the connection comes first.
-    static let stopping = NodeError(.unreachable, "the node is stopping")
+    static let stopping = NodeError(.unreachable, "the node is stopping, or becomes something else")
 
     static let notForARole = NodeError(.usage, "this is asked of the process that keeps a tree, not of one mirror")
 

@@ -6,9 +6,11 @@ import WALTestKit
 /// A primary that has lost its catalog begins anew: a segment of its log says so, and what it stands for is in its tree alone.
 /// Then it dies, before any replica has reconciled.
 @Suite(.hangLimit) struct BeganAnewTests {
-    /// Brings replicas to where their log has that segment and their tree stands before it, at what is returned. The primary is
-    /// gone then.
-    private func beginAnewAndDie(_ primary: Node, _ replicas: [Node], _ world: World) throws -> Int {
+    /// Brings replicas to where their log has that segment and their tree stands before it, at what is returned; that of the
+    /// `stalled` is not even there. The primary is gone then.
+    private func beginAnewAndDie(
+        _ primary: Node, _ replicas: [Node], _ world: World, stalled: Node? = nil
+    ) throws -> Int {
         for replica in replicas { try replica.stop() }
         let source = primary.folder
         // Not shown while no mode can be set, so nor is what follows.
@@ -16,9 +18,7 @@ import WALTestKit
         let before = try world.must("walctl", "mark", source)
         let seq = try #require(Int(before.split(separator: ":")[1]))
         try primary.stop()
-        for suffix in ["", "-wal", "-shm"] {
-            try? FileManager.default.removeItem(atPath: source + "/.wal/catalog.sqlite" + suffix)
-        }
+        try loseCatalog(of: primary)
         try writeFile(source + "/lost", "lost")
         try primary.restart()
         try primary.waitForState("streaming")
@@ -36,7 +36,7 @@ import WALTestKit
             }
         }
         try primary.crash()
-        for replica in replicas {
+        for replica in replicas where replica !== stalled {
             try replica.stop()
             try replica.restart()
             try until("the segment") { replica.child.errors.contains("is where the primary began anew") }
@@ -48,17 +48,23 @@ import WALTestKit
 
     /// Nothing that was acknowledged is behind that segment.
     @Test func aReplicaLeadsFromBeforeIt() throws {
-        try withTrio { trio in
+        try withTrio(replicas: ["b", "c", "d"]) { trio in
             try trio.write("a", "file", "content")
             try trio.catchUp("a")
-            let seq = try beginAnewAndDie(trio["a"], [trio["b"], trio["c"]], trio.world)
+            let replicas = ["b", "c", "d"].map { trio[$0] }
+            let seq = try beginAnewAndDie(trio["a"], replicas, trio.world, stalled: trio["d"])
             let outcome = try trio.promote("b", "--json")
-            #expect(outcome.output.contains(":\(seq + 1)") || outcome.output.contains(":\(seq)"), "\(outcome)")
+            let position = try #require(try Status(outcome.output)["position"] as? String)
+            #expect(position.hasPrefix("2:\(seq + 1):"), "\(outcome)")
+            // One that has not come so far is not told that it has diverged.
+            try until("d at b") { try trio["b"].status()?.replica("d")?["state"] as? String == "syncing" }
+            try trio["d"].stop()
+            try trio["d"].restart()
             try trio.write("b", "after", "after")
             try trio.expectEqual("b", but: ["a"])
             #expect(trio.read("c", "file") == "content" && trio.read("c", "lost") == nil)
             // What is left out is not gone.
-            let kept = try #require(try trio.quarantine("b").first { $0.hasPrefix("log-after-") })
+            let kept = try #require(try trio.quarantine("b").last { $0.hasPrefix("log-after-1-\(seq)-") })
             let dump = try trio.world.must("walctl", "dump", trio.folder("b") + "/.wal/quarantine/" + kept)
             #expect(dump.contains("lost too"), "\(dump)")
             try trio["a"].restart()
@@ -67,6 +73,38 @@ import WALTestKit
             try trio.waitForRole("replica", of: "a")
             try trio.expectEqual("b")
             #expect(try trio.quarantine("a").contains { $0.hasSuffix("files/lost") })
+        }
+    }
+
+    /// That is found out when it has begun.
+    @Test(.enabled(if: World.isRoot, "an immutable file needs root")) func aLeadThatBeginsWithADamagedCatalog() throws {
+        try withTrio { trio in
+            try freeze(trio["b"], true)
+            defer { try? freeze(trio["b"], false) }
+            let broken = try trio.world.run("walctl", "switchover", trio.address("a"), trio.address("b"))
+            #expect(broken.status == 2, "\(broken)")
+            #expect(try trio.role("a") == "fenced")
+            try trio["a"].stop()
+            // The page that holds some of the names; the others tell where the node stands.
+            let path = trio.folder("a") + "/.wal/catalog.sqlite"
+            var catalog = try bytes(ofFile: path)
+            let name = try #require(catalog.firstRange(of: Array("file7".utf8)))
+            let page = name.lowerBound / 4096 * 4096
+            for index in page..<page + 100 { catalog[index] = 0xFF }
+            try writeFile(path, catalog)
+            try trio["a"].restart()
+            try freeze(trio["b"], false)
+            try until("a answers") { try trio["a"].status() != nil }
+            try trio.promote("a")
+            #expect(trio["a"].child.errors.contains("catalog"), "\(trio["a"].child.errors)")
+            try trio.write("a", "after", "after")
+            try trio.expectEqual("a")
+        }
+    }
+
+    private func loseCatalog(of node: Node) throws {
+        for suffix in ["", "-wal", "-shm"] {
+            try? FileManager.default.removeItem(atPath: node.folder + "/.wal/catalog.sqlite" + suffix)
         }
     }
 

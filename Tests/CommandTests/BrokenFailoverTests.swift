@@ -6,11 +6,6 @@ import WALTestKit
 /// Promotions, switchovers and rejoins that are broken off, overlap, or are asked for too early: nothing that was acknowledged
 /// is lost, and the same command, or one that is named, goes on from there.
 @Suite(.hangLimit) struct BrokenFailoverTests {
-    /// A file of the state folder that cannot be replaced: as on a disk that is full or failing.
-    private func freeze(_ node: Node, _ isFrozen: Bool) throws {
-        try node.world.must("chattr", isFrozen ? "+i" : "-i", node.folder + "/.wal/node.json")
-    }
-
     /// Its last step fails, and so every attempt is one more.
     @Test(.enabled(if: World.isRoot, "an immutable file needs root"), arguments: [false, true])
     func aRejoinThatIsTriedAgainKeepsAll(isKilled: Bool) throws {
@@ -93,6 +88,40 @@ import WALTestKit
             }
             try trio.expectEqual(leader, but: ["a"])
             #expect(trio.read(leader, "money") == "100")
+        }
+    }
+
+    /// Its catalog is at the end of it, its tree in the midst, and its log where it was before.
+    @Test(.enabled(if: World.isRoot, "an immutable file needs root"))
+    func aReplicaWhoseReconcileIsNotShownYetLeadsFromThere() throws {
+        try withTrio(replicas: ["b"]) { trio in
+            let (a, b) = (Bytes(trio.folder("a")), Bytes(trio.folder("b")))
+            try trio["b"].stop()
+            // So that it must reconcile; what that brings cannot be shown.
+            try Do.remove(b / "file1")
+            try trio.world.must("chattr", "+i", "\(trio.folder("b"))/file2")
+            defer { _ = try? trio.world.run("chattr", "-i", "\(trio.folder("b"))/file2") }
+            try Do.setMode(a / "file2", 0o600)
+            try trio.write("a", "new", "new")
+            let position = try trio.world.must("walctl", "mark", trio.folder("a"))
+            try trio["b"].restart()
+            try until("the stall") { trio["b"].child.errors.contains("trying again") }
+            try trio["a"].crash()
+            let refused = try trio.world.run("walctl", "promote", trio.address("b"))
+            #expect(refused.status == 1 && refused.errors.contains("file2"), "\(refused)")
+            #expect(try trio.role("b") == "replica")
+            try trio.world.must("chattr", "-i", "\(trio.folder("b"))/file2")
+            try trio.promote("b")
+            try until("it leads") { try trio["b"].status()?["state"] as? String == "streaming" }
+            #expect(trio.read("b", "new") == "new" && (try? Do.status(b / "file2").st_mode) == S_IFREG | 0o600)
+            try trio["a"].restart()
+            try trio.waitForRole("fenced", of: "a")
+            try trio.world.must("walctl", "rejoin", trio.folder("a"))
+            try trio.waitForRole("replica", of: "a")
+            try trio.expectEqual("b")
+            // Its tree was at the primary's last position, so that is where the two part.
+            let seq = try #require(position.split(separator: ":").dropFirst().first)
+            #expect(trio["a"].child.errors.contains("the fork is at 1:\(seq)"), "\(trio["a"].child.errors)")
         }
     }
 

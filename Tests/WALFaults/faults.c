@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "walfaults.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -127,12 +128,57 @@ static int is_one_of(const char *list, const char *call) {
     return 0;
 }
 
+/* Whether no thread of the process runs any more: what is in a call that cannot be interrupted returns to nobody. */
+static int is_stopped(long process) {
+    char path[64], entries[4096];
+    snprintf(path, sizeof path, "/proc/%ld/task", process);
+    int tasks = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+    int all = tasks >= 0;
+    for (long count; all && (count = syscall(SYS_getdents64, tasks, entries, sizeof entries)) > 0;)
+        for (long next = 0; next < count;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(entries + next);
+            next += entry->d_reclen;
+            if (entry->d_name[0] == '.')
+                continue;
+            char line[256] = "";
+            snprintf(path, sizeof path, "%s/stat", entry->d_name);
+            int file = (int)syscall(SYS_openat, tasks, path, O_RDONLY, 0);
+            if (file < 0)
+                continue;
+            syscall(SYS_read, file, line, sizeof line - 1);
+            syscall(SYS_close, file);
+            const char *state = strrchr(line, ')');
+            all = all && state && (state[2] == 'T' || state[2] == 'D' || state[2] == 'Z');
+        }
+    syscall(SYS_close, tasks);
+    return all;
+}
+
+/* As a power cut ends it: all threads at once. One that ran on could be told that its data is on the disk by a sync that the
+   shut down file system has not made, and tell others. So another process stops this one first. */
 static void power_off(void) {
     int directory = (int)syscall(SYS_openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (directory < 0 || syscall(SYS_ioctl, directory, SHUTDOWN, &without_journal) < 0) {
+    long self = syscall(SYS_getpid);
+    long helper = syscall(SYS_clone, 0, 0, 0, 0, 0);
+    if (directory < 0 || helper < 0) {
         fprintf(stderr, "walfaults: %s cannot be shut down: %s\n", root, strerror(errno));
         abort();
     }
+    while (helper > 0)
+        syscall(SYS_pause);
+    syscall(SYS_kill, self, SIGSTOP);
+    const struct timespec moment = {.tv_nsec = 100 * 1000};
+    while (!is_stopped(self))
+        syscall(SYS_nanosleep, &moment, NULL);
+    if (syscall(SYS_ioctl, directory, SHUTDOWN, &without_journal) < 0) {
+        static const char text[] = "walfaults: the file system cannot be shut down\n";
+        syscall(SYS_write, 2, text, sizeof text - 1);
+        syscall(SYS_kill, self, SIGABRT);
+        syscall(SYS_kill, self, SIGCONT);
+    } else {
+        syscall(SYS_kill, self, SIGKILL);
+    }
+    syscall(SYS_exit_group, 0);
 }
 
 /* Passes a failpoint; returns what is to happen to the call. */

@@ -26,7 +26,7 @@ extension PrimaryNode {
         do {
             return try await answer(to: request)
         } catch CaptureError.stopped {
-            throw signal.stopped.withLock { $0 }
+            throw isOver
                 ? NodeError.stopping : NodeError(.noPrimary, "\(file.node) captures nothing any more")
         }
     }

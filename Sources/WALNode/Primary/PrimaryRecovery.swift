@@ -78,11 +78,13 @@ extension PrimaryNode {
         // First, and once more after a crash: that the log holds it shows that it was done.
         try host.identity.update { $0.noteStart(after: writer.end) }
         let state = try catalog.state()
+        // Without a catalog it stands for no tree yet: the scan that is to come finds it.
+        let isAnew = state.position.seq == 0
         let context = SegmentContext(
             history: history, epoch: epoch, previous: writer.end, captureTime: Clock.realtimeNanoseconds(),
-            treeDigest: state.treeDigest, lastObject: state.lastObject, flags: [])
+            treeDigest: state.treeDigest, lastObject: state.lastObject, flags: isAnew ? .baseline : [])
         try writer.append(Segment(ChangeWriter(), context: context, compression: .none))
         try writer.sync()
-        try catalog.write(durably: true) { $0.state.position = writer.end }
+        if !isAnew { try catalog.write(durably: true) { $0.state.position = writer.end } }
     }
 }

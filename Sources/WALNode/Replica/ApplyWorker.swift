@@ -173,14 +173,18 @@ final class ApplyWorker {
 
     /// What the log holds from where its primary began anew cannot be applied without that one. None of it was acknowledged.
     private func retire() throws {
-        if node.snapshot.needsSync {
-            let state = try catalog.state()
+        try applier.finish()
+        let state = try catalog.state()
+        // Else a reconcile has come further than the log, which did not begin anew there before the connection was lost.
+        let isOnLog = try log.holds(state.position)
+        let beginsAnew = isOnLog && node.snapshot.baseline != nil
+        if beginsAnew {
             let name = try node.keepLog(after: state.position)
             let end = state.position.short
-            logger.warning("its primary began anew after \(end); what followed is kept as quarantine/\(name)")
-            try node.resetLog(to: state)
-            node.update { $0.needsSync = false }
+            logger.warning("its primary began anew after \(end); what followed is kept in quarantine/\(name)")
         }
+        if beginsAnew || !isOnLog { try node.resetLog(to: state) }
+        node.update { $0.needsSync = false }
         try applier.retire()
     }
 

@@ -15,7 +15,12 @@ extension ReplicaNode {
     var compressesLoopback: Bool { false }
 
     /// Not where its log goes on with a primary that began anew: who got this tree would come to that segment, and ask again.
-    var servesTree: Bool { get throws { try !snapshot.needsSync && catalog.state().isWholeTree } }
+    var servesTree: Bool {
+        get throws {
+            let (state, known) = (snapshot, try catalog.state())
+            return try !state.needsSync && state.baseline == nil && known.isWholeTree && logView.holds(known.position)
+        }
+    }
 
     /// As the primary told it.
     func group() -> Group {

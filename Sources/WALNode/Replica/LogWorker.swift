@@ -65,6 +65,18 @@ final class LogWorker: Sendable {
         }
     }
 
+    /// After ``run(_:)``, however that came to its end: nobody waits for what is not done.
+    func end() {
+        queue.close()
+        while let item = queue.takeIfAny() {
+            switch item {
+            case .barrier(let done): done()
+            case .reset(_, let done): done(.failure(.stopping))
+            case .segment, .prune: break
+            }
+        }
+    }
+
     private func append(_ group: [Segment], _ writer: LogWriter) throws {
         var rest = group[...]
         while !rest.isEmpty {

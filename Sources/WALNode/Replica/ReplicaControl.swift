@@ -48,11 +48,15 @@ extension ReplicaNode {
             throw NodeError(.usage, "\(request.verb) is asked over a connection")
         case .wait: try await wait(request)
         case .verify:
-            response.verify = try await withCheckedThrowingContinuation { continuation in
-                check(
-                    CheckRequest(isDeep: request.deep ?? false, isRepair: request.repair ?? false) {
-                        continuation.resume(with: $0)
-                    })
+            do {
+                response.verify = try await withCheckedThrowingContinuation { continuation in
+                    check(
+                        CheckRequest(isDeep: request.deep ?? false, isRepair: request.repair ?? false) {
+                            continuation.resume(with: $0)
+                        })
+                }
+            } catch CaptureError.stopped {
+                throw NodeError.stopping
             }
         case .drain, .undrain, .forget: throw NodeError(.failed, "\(nodeFile.node) is a replica; ask its primary")
         case .promise, .promote, .follow, .fence, .rejoin, .fit: throw NodeError.notForARole

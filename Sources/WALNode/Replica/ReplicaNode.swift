@@ -83,31 +83,10 @@ package final class ReplicaNode: NodeRole, LogSource {
         initial.applied = known.whole
         initial.incompleteFrontier = position.seq
         initial.isIncomplete = position.seq > 0 && !known.isComplete && !known.mustReconcile
-        if writer.end.seq > known.whole.seq { initial.external = Self.external(in: writer.view, known) }
+        if writer.end.seq > known.whole.seq { initial.noteUnapplied(in: writer.view, known) }
         initial.isEmpty = position.seq == 0
         state = Monitor(initial)
         self.writer = Mutex(writer)
-    }
-
-    /// ``ReplicaState/external`` of a log that goes on behind what the catalog has as a whole.
-    private static func external(in log: LogView, _ known: CatalogState) -> [UInt64] {
-        let first = known.whole.seq + 1
-        var found: [UInt64] = []
-        // Of those before the log one is enough: it may begin at any number.
-        if known.mustReconcile || known.whole.seq < log.base.seq { found.append(first) }
-        var seq = max(first, log.base.seq + 1)
-        do throws(LogError) {
-            var cursor = try log.cursor(after: seq - 1)
-            while let location = try cursor.next() {
-                seq = location.header.seq
-                if !location.header.isSelfContained { found.append(seq) }
-                seq += 1
-            }
-        } catch {
-            // Damaged, which whoever applies it says. What cannot be read is not there.
-            if seq <= log.durableEnd.seq { found += Array(seq...log.durableEnd.seq) }
-        }
-        return found
     }
 
     // MARK: Running
@@ -186,8 +165,10 @@ package final class ReplicaNode: NodeRole, LogSource {
         _ = try WorkerThread.start(name: "log") { [self] in
             do {
                 if let writer = writer.withLock({ $0.take() }) { try worker.run(writer) }
+                worker.end()
                 workerEnded(nil)
             } catch {
+                worker.end()
                 workerEnded(NodeError(error))
             }
         }
@@ -296,7 +277,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         let state = state.withLock { $0 }
         var flags: Hello.Flags = []
         if state.isEmpty { flags.insert(.empty) }
-        if state.needsSync { flags.insert(.needsSync) }
+        if state.needsSync || state.baseline != nil { flags.insert(.needsSync) }
         if upstream.hasChoice { flags.insert(.primaryOnly) }
         return Hello(
             role: .receiver, flags: flags, node: file.node, history: (try? file.historyID) ?? .none,
@@ -354,7 +335,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         update { state in
             state.received = end
             state.durable = end
-            state.external += segments.filter { !$0.header.isSelfContained }.map(\.header.seq)
+            for segment in segments { state.noteUnapplied(segment.header) }
         }
         signal.advance()
         sendAck()
@@ -373,6 +354,7 @@ package final class ReplicaNode: NodeRole, LogSource {
             state.applied = position
             state.settleBeats()
             state.external.removeAll { $0 <= position.seq }
+            if let baseline = state.baseline, baseline <= position.seq { state.baseline = nil }
             state.isEmpty = false
             if state.phase == .syncing, state.session == nil, state.link != nil { state.phase = .streaming }
         }
@@ -384,13 +366,13 @@ package final class ReplicaNode: NodeRole, LogSource {
         }
     }
 
-    /// The log begins anew behind a sync that brought the tree to `known`.
+    /// The log begins anew where the tree is, at `known`.
     func resetLog(to known: CatalogState) throws {
         let position = known.position
         let result = Monitor<Result<Void, NodeError>?>(nil)
         let isQueued = logWorker.withLock { $0 }?.queue.put(
             .reset(position) { outcome in result.update { $0 = outcome } })
-        // The node stops. The next start finds the catalog ahead of the log and begins the log anew there.
+        // The node stops. The next start finds the log as it was, and what the catalog says of it.
         guard isQueued == true else { throw ApplyError.interrupted }
         let outcome: Result<Void, NodeError>? = result.wait { $0 }
         try outcome?.get()
@@ -399,6 +381,7 @@ package final class ReplicaNode: NodeRole, LogSource {
             state.durable = position
             // Blocks that were gone are no more durable than applied.
             state.external = known.isComplete ? [] : [known.whole.seq + 1]
+            state.baseline = nil
         }
     }
 

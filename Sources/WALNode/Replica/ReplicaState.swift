@@ -1,5 +1,7 @@
 import Synchronization
+import WALCatalog
 import WALFormat
+import WALLog
 import WALSystem
 import WALWire
 
@@ -30,6 +32,9 @@ struct ReplicaState: Sendable {
     /// Segments of the log that are not applied and do not hold all that they stand for
     /// (``SegmentHeader/isSelfContained``), in order: from the first of them on nothing is durable.
     var external: [UInt64] = []
+    /// The first of them with which a primary began anew: nothing behind it can be applied, and nothing that is not whole before
+    /// it will be, so the next connection begins with a sync.
+    var baseline: UInt64?
     /// Bytes of syncs that were worked on; every MiB of them is acknowledged.
     var workedBytes: UInt64 = 0
     var syncFiles: UInt64 = 0
@@ -71,6 +76,30 @@ struct ReplicaState: Sendable {
     /// What a connection that was lost in the midst of a sync still has to do when that has ended.
     var afterSession: (@Sendable () -> Void)?
     var checks: [CheckRequest] = []
+
+    /// A segment was logged.
+    mutating func noteUnapplied(_ header: SegmentHeader) {
+        if !header.isSelfContained { external.append(header.seq) }
+        if header.flags.contains(.baseline) { baseline = baseline ?? header.seq }
+    }
+
+    /// For a log that goes on behind what the catalog has as a whole.
+    mutating func noteUnapplied(in log: LogView, _ known: CatalogState) {
+        let first = known.whole.seq + 1
+        // Of those before the log one is enough: it may begin at any number.
+        if known.mustReconcile || known.whole.seq < log.base.seq { external.append(first) }
+        var seq = max(first, log.base.seq + 1)
+        do throws(LogError) {
+            var cursor = try log.cursor(after: seq - 1)
+            while let location = try cursor.next() {
+                noteUnapplied(location.header)
+                seq = location.header.seq + 1
+            }
+        } catch {
+            // Damaged, which whoever applies it says. What cannot be read is not there.
+            if seq <= log.durableEnd.seq { external += Array(seq...log.durableEnd.seq) }
+        }
+    }
 
     /// While the connection stands and nothing is in the way.
     var connectedPhase: Phase { isStalled ? .stalled : isIncomplete ? .syncing : .streaming }

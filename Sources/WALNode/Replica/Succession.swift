@@ -86,19 +86,19 @@ extension ReplicaNode {
         return try !state.needsSync || catalog.state().isWholeTree
     }
 
-    /// A durable copy in `quarantine/` of the segments after `position`, whose name it returns.
+    /// Keeps what the log has after `position` in a folder of `quarantine/`, whose name it returns: under another name, so that it
+    /// takes no room.
     func keepLog(after position: Position) throws -> Name {
         let quarantine = host.folder.quarantine
         let text = "log-after-\(position.epoch)-\(position.seq)-\(Clock.realtimeNanoseconds())"
         let name = Name(trusted: Array(text.utf8))
-        do {
-            try logView.copy(after: position.seq, to: quarantine.createFile(name))
-            try quarantine.sync()
-        } catch {
-            // The error to report is the first one.
-            try? quarantine.unlink(name)
-            throw error
+        try quarantine.makeDirectory(name)
+        let folder = try quarantine.openDirectory(name)
+        for file in logView.files where file.lastSeq > position.seq {
+            try host.folder.log.link(file.name, to: folder, file.name)
         }
+        try folder.sync()
+        try quarantine.sync()
         return name
     }
 

@@ -14,8 +14,8 @@ import WALWire
 /// 1. What was changed in a fenced primary's tree since it was fenced is captured into its own log, as ever.
 /// 2. The fork is found: the last position that is on both logs.
 /// 3. The segments after it, and every file and symlink that they or the capture touched, are copied to
-///    `quarantine/EPOCH-SEQ/`, named for the fork, with a list for a person. Where no log reaches back to it, that is the
-///    whole tree.
+///    `quarantine/EPOCH-SEQ/`, named for the fork, with a list for a person. Where no log reaches back to it, or
+///    this node began anew after it, that is the whole tree.
 /// 4. The catalog is marked as one that must reconcile, objects that were numbered after the fork get numbers of their
 ///    own, and the node becomes a replica. What is left is what any replica does that the log cannot bring forward.
 ///
@@ -46,20 +46,20 @@ struct Rejoin {
         let own = writer.end
         // Where even the base is of another past, so is the tree, though no segment is left that says so.
         let isForked = shared == nil || own.seq > fork.seq
-        // Nor is there one where this node began anew since: what it found in its tree then is in no segment.
-        let tells = try shared != nil && !writer.view.beginsAnew(after: fork.seq)
+        // Where this node began anew since, what it found in its tree then is in no segment either.
+        let keepsAll = try shared == nil || writer.view.beginsAnew(after: fork.seq)
         // Objects that were numbered after the fork have other numbers once that is marked, and the segments do not tell of
         // those: what is kept by then is all that ever will be.
         let folder = try isForked ? folderName(fork) : nil
         if let folder, try !(catalog.state().mustReconcile && isKept(folder)) {
-            try keep(after: fork, in: folder, writer.view, catalog, all: !tells)
+            try keep(after: fork, in: folder, writer.view, catalog, all: keepsAll)
             let what =
-                !tells
+                keepsAll
                 ? "nothing says what of this tree is on no other node; all of it is"
                 : "segments \(fork.seq + 1) to \(own.seq) are on no other node; they and what they touched are"
             logger.warning("\(what) kept in quarantine/\(folder)")
         }
-        let lastShared = !tells ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
+        let lastShared = keepsAll ? .root : try writer.view.header(at: fork.seq)?.lastObject ?? .root
         if try isForked || !writer.view.holds(catalog.state().position) {
             // It may be given up meanwhile, by one who wants this node to lead on: not while this is done.
             try host.identity.update { file in
@@ -208,7 +208,13 @@ struct Rejoin {
         let folder = try quarantine.openDirectory(unfinished)
         var touched: Set<ObjectID> = []
         var removed: [String] = []
-        try log.copy(after: fork.seq, to: folder.createFile(Name("segments.log"))) { segment in
+        let segments = try folder.createFile(Name("segments.log"))
+        var offset: UInt64 = 0
+        var cursor = try log.cursor(after: fork.seq)
+        while let location = try cursor.next() {
+            let segment = try location.read()
+            try segments.write(segment.bytes, at: offset)
+            offset += UInt64(segment.bytes.count)
             for change in try segment.changes() {
                 switch change {
                 case .put(let object, _, _), .metadata(let object, _), .bind(_, _, let object): touched.insert(object)
@@ -219,6 +225,8 @@ struct Rejoin {
                 }
             }
         }
+        try segments.syncData()
+        try segments.close()
         if all { try catalog.read { try $0.forEachObject { touched.insert($0.id) } } }
         let kept = try catalog.read { transaction in
             var keeper = QuarantineCopy(catalog: transaction, root: host.folder.root, into: folder)

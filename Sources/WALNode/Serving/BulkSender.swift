@@ -132,6 +132,9 @@ final class BulkSender: Sendable {
         // The network takes as long as it likes, so nothing of the catalog may be held meanwhile.
         try node.catalog.copy(in: node.host.folder.path + "/staging").read { catalog in
             let state = catalog.state
+            guard state.isWholeTree else {
+                throw NodeError(.failed, "the tree is about to be put right; connect again")
+            }
             let begin = SyncBegin(
                 position: state.position, treeDigest: state.treeDigest, lastObject: state.lastObject,
                 objectCount: state.objectCount, contentBytes: state.contentBytes)

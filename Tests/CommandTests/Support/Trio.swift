@@ -112,3 +112,8 @@ func withTrio(
         try trio.stop()
     }
 }
+
+/// A file of the state folder that cannot be replaced: as on a disk that is full or failing.
+func freeze(_ node: Node, _ isFrozen: Bool) throws {
+    try node.world.must("chattr", isFrozen ? "+i" : "-i", node.folder + "/.wal/node.json")
+}
