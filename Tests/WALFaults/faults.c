@@ -134,7 +134,8 @@ static int is_stopped(long process) {
     snprintf(path, sizeof path, "/proc/%ld/task", process);
     int tasks = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
     int all = tasks >= 0;
-    for (long count; all && (count = syscall(SYS_getdents64, tasks, entries, sizeof entries)) > 0;)
+    long count = 0;
+    while (all && (count = syscall(SYS_getdents64, tasks, entries, sizeof entries)) > 0)
         for (long next = 0; next < count;) {
             const struct dirent64 *entry = (const struct dirent64 *)(entries + next);
             next += entry->d_reclen;
@@ -143,15 +144,17 @@ static int is_stopped(long process) {
             char line[256] = "";
             snprintf(path, sizeof path, "%s/stat", entry->d_name);
             int file = (int)syscall(SYS_openat, tasks, path, O_RDONLY, 0);
-            if (file < 0)
+            if (file < 0) {
+                all = all && errno == ENOENT;
                 continue;
+            }
             syscall(SYS_read, file, line, sizeof line - 1);
             syscall(SYS_close, file);
             const char *state = strrchr(line, ')');
             all = all && state && (state[2] == 'T' || state[2] == 'D' || state[2] == 'Z');
         }
     syscall(SYS_close, tasks);
-    return all;
+    return all && count == 0;
 }
 
 /* As a power cut ends it: all threads at once. One that ran on could be told that its data is on the disk by a sync that the
@@ -159,7 +162,8 @@ static int is_stopped(long process) {
 static void power_off(void) {
     int directory = (int)syscall(SYS_openat, AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     long self = syscall(SYS_getpid);
-    long helper = syscall(SYS_clone, 0, 0, 0, 0, 0);
+    /* Its end kills this one, when it holds nothing of the file system any more. */
+    long helper = syscall(SYS_clone, SIGKILL, 0, 0, 0, 0);
     if (directory < 0 || helper < 0) {
         fprintf(stderr, "walfaults: %s cannot be shut down: %s\n", root, strerror(errno));
         abort();
@@ -168,15 +172,15 @@ static void power_off(void) {
         syscall(SYS_pause);
     syscall(SYS_kill, self, SIGSTOP);
     const struct timespec moment = {.tv_nsec = 100 * 1000};
-    while (!is_stopped(self))
+    /* Twice in a row: one that was in such a call before the stop may have returned from it since. */
+    for (int times = 0; times < 2; times = is_stopped(self) ? times + 1 : 0)
         syscall(SYS_nanosleep, &moment, NULL);
     if (syscall(SYS_ioctl, directory, SHUTDOWN, &without_journal) < 0) {
         static const char text[] = "walfaults: the file system cannot be shut down\n";
         syscall(SYS_write, 2, text, sizeof text - 1);
         syscall(SYS_kill, self, SIGABRT);
         syscall(SYS_kill, self, SIGCONT);
-    } else {
-        syscall(SYS_kill, self, SIGKILL);
+        syscall(SYS_nanosleep, &(struct timespec){.tv_sec = 1}, NULL);
     }
     syscall(SYS_exit_group, 0);
 }

@@ -145,8 +145,15 @@ final class ApplyWorker {
                         done(.failure(node.notWhole))
                         break
                     }
-                    do { try retire() } catch {
+                    do {
+                        guard try retire() else {
+                            node.update { $0.retired = done }
+                            break
+                        }
+                    } catch {
                         done(.failure(error))
+                        // Of what keeps it from leading only: as a replica it goes on.
+                        if error is NodeError { break }
                         throw error
                     }
                     done(.success(()))
@@ -171,21 +178,33 @@ final class ApplyWorker {
         try applier.finish()
     }
 
+    /// Ends this time as a replica, with a tree that is at the end of the log. False where segments are to be applied before.
+    ///
     /// What the log holds from where its primary began anew cannot be applied without that one. None of it was acknowledged.
-    private func retire() throws {
+    private func retire() throws -> Bool {
         try applier.finish()
-        let state = try catalog.state()
-        // Else a reconcile has come further than the log, which did not begin anew there before the connection was lost.
-        let isOnLog = try log.holds(state.position)
-        let beginsAnew = isOnLog && node.snapshot.baseline != nil
-        if beginsAnew {
-            let name = try node.keepLog(after: state.position)
-            let end = state.position.short
-            logger.warning("its primary began anew after \(end); what followed is kept in quarantine/\(name)")
+        let known = try catalog.state()
+        if try !log.holds(known.position) {
+            // A reconcile has come further than the log, which did not begin anew there before the connection was lost.
+            try node.resetLog(to: known)
+        } else if let baseline = node.snapshot.baseline, baseline == known.position.seq + 1 {
+            let name: Name
+            do { name = try node.keepLog(after: known.position) } catch { throw NodeError(error) }
+            let end = known.position.short
+            logger.warning("its primary began anew after \(end); the log is kept in quarantine/\(name)")
+            try node.resetLog(to: known)
+        } else if known.position.seq < log.durableEnd.seq {
+            // A reconcile that was cut off has left them out.
+            node.update { state in
+                state.needsSync = false
+                state.applied = known.whole
+                state.incompleteFrontier = known.position.seq
+            }
+            return false
         }
-        if beginsAnew || !isOnLog { try node.resetLog(to: state) }
         node.update { $0.needsSync = false }
         try applier.retire()
+        return true
     }
 
     /// False where nothing is to be waited for.
@@ -247,7 +266,10 @@ final class ApplyWorker {
                 guard sets.isEmpty else { break }
                 try settle()
                 logger.notice("segment \(location.header.seq) is where the primary began anew: reconciling")
-                node.update { $0.needsSync = true }
+                node.update {
+                    $0.needsSync = true
+                    $0.baseline = location.header.seq
+                }
                 node.dropLink("the replica must reconcile")
                 return
             }
@@ -307,6 +329,8 @@ final class ApplyWorker {
         guard case .begin(let begin)? = session.parts.take() else { throw ApplyError.interrupted }
         node.update {
             $0.phase = .syncing
+            // Until it is over the log is not what the tree goes on from.
+            $0.needsSync = true
             $0.syncTotalFiles = begin.objectCount
             $0.syncTotalBytes = begin.contentBytes
             $0.syncFiles = 0
@@ -317,6 +341,7 @@ final class ApplyWorker {
         } else {
             try receiveListing(session, begin)
         }
+        try keepFork(from: begin.position)
         try node.resetLog(to: try catalog.state())
         node.update {
             $0.isEmpty = false
@@ -327,6 +352,14 @@ final class ApplyWorker {
         let lacking = try catalog.state().isComplete ? "" : ", but for blocks that the primary has no more"
         logger.info("tree is at \(begin.position.short)\(lacking)")
         session.finished(begin.position)
+    }
+
+    /// Another primary has begun since, and what is not applied of the log may be on no other node.
+    private func keepFork(from position: Position) throws {
+        let applied = node.snapshot.applied
+        guard position.epoch > log.durableEnd.epoch, log.durableEnd.seq > applied.seq else { return }
+        let name = try node.keepLog(after: applied)
+        logger.warning("what the log has after \(applied.short) is void; it is kept in quarantine/\(name)")
     }
 
     /// The next part of the listing, and the bytes that it had on the wire.

@@ -12,9 +12,18 @@ final class LogWorker: Sendable {
         case segment([UInt8])
         /// Calls back when everything before it is in the log.
         case barrier(@Sendable () -> Void)
-        /// A reconcile has brought the tree to this position: the log begins anew there.
+        /// The tree is at this position: the log begins anew there.
         case reset(Position, @Sendable (Result<Void, NodeError>) -> Void)
         case prune
+
+        /// It is not done any more; nobody is to wait for it.
+        func give(up error: NodeError) {
+            switch self {
+            case .barrier(let done): done()
+            case .reset(_, let done): done(.failure(error))
+            case .segment, .prune: break
+            }
+        }
     }
 
     let queue = BoundedQueue<Item>(maxCount: .max)
@@ -48,7 +57,12 @@ final class LogWorker: Sendable {
                 groupBytes += bytes.count
                 item = groupBytes < Self.groupBytes ? queue.takeIfAny() : nil
             }
-            if !group.isEmpty { try append(group, writer) }
+            do {
+                if !group.isEmpty { try append(group, writer) }
+            } catch {
+                after?.give(up: NodeError(error))
+                throw error
+            }
             switch after {
             case .barrier(let done): done()
             case .reset(let position, let done):
@@ -68,13 +82,7 @@ final class LogWorker: Sendable {
     /// After ``run(_:)``, however that came to its end: nobody waits for what is not done.
     func end() {
         queue.close()
-        while let item = queue.takeIfAny() {
-            switch item {
-            case .barrier(let done): done()
-            case .reset(_, let done): done(.failure(.stopping))
-            case .segment, .prune: break
-            }
-        }
+        while let item = queue.takeIfAny() { item.give(up: .stopping) }
     }
 
     private func append(_ group: [Segment], _ writer: LogWriter) throws {

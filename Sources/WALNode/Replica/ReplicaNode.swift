@@ -277,7 +277,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         let state = state.withLock { $0 }
         var flags: Hello.Flags = []
         if state.isEmpty { flags.insert(.empty) }
-        if state.needsSync || state.baseline != nil { flags.insert(.needsSync) }
+        if state.needsSync { flags.insert(.needsSync) }
         if upstream.hasChoice { flags.insert(.primaryOnly) }
         return Hello(
             role: .receiver, flags: flags, node: file.node, history: (try? file.historyID) ?? .none,
@@ -372,7 +372,7 @@ package final class ReplicaNode: NodeRole, LogSource {
         let result = Monitor<Result<Void, NodeError>?>(nil)
         let isQueued = logWorker.withLock { $0 }?.queue.put(
             .reset(position) { outcome in result.update { $0 = outcome } })
-        // The node stops. The next start finds the log as it was, and what the catalog says of it.
+        // The node stops. The next start begins the log anew where the catalog is not on it.
         guard isQueued == true else { throw ApplyError.interrupted }
         let outcome: Result<Void, NodeError>? = result.wait { $0 }
         try outcome?.get()

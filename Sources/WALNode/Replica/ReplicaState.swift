@@ -32,8 +32,7 @@ struct ReplicaState: Sendable {
     /// Segments of the log that are not applied and do not hold all that they stand for
     /// (``SegmentHeader/isSelfContained``), in order: from the first of them on nothing is durable.
     var external: [UInt64] = []
-    /// The first of them with which a primary began anew: nothing behind it can be applied, and nothing that is not whole before
-    /// it will be, so the next connection begins with a sync.
+    /// The first of them with which a primary began anew: nothing behind it can be applied.
     var baseline: UInt64?
     /// Bytes of syncs that were worked on; every MiB of them is acknowledged.
     var workedBytes: UInt64 = 0

@@ -86,19 +86,24 @@ extension ReplicaNode {
         return try !state.needsSync || catalog.state().isWholeTree
     }
 
-    /// Keeps what the log has after `position` in a folder of `quarantine/`, whose name it returns: under another name, so that it
-    /// takes no room.
+    /// Keeps the files of the log that hold what follows `position` in a folder of `quarantine/`, whose name it returns. They get
+    /// another name there, so that it takes no room to do so.
     func keepLog(after position: Position) throws -> Name {
         let quarantine = host.folder.quarantine
         let text = "log-after-\(position.epoch)-\(position.seq)-\(Clock.realtimeNanoseconds())"
         let name = Name(trusted: Array(text.utf8))
-        try quarantine.makeDirectory(name)
-        let folder = try quarantine.openDirectory(name)
-        for file in logView.files where file.lastSeq > position.seq {
-            try host.folder.log.link(file.name, to: folder, file.name)
+        do {
+            try quarantine.makeDirectory(name)
+            let folder = try quarantine.openDirectory(name)
+            for file in logView.files where file.lastSeq > position.seq {
+                try host.folder.log.link(file.name, to: folder, file.name)
+            }
+            try folder.sync()
+            try quarantine.sync()
+        } catch {
+            try? quarantine.removeTree(name)
+            throw error
         }
-        try folder.sync()
-        try quarantine.sync()
         return name
     }
 
