@@ -145,15 +145,11 @@ final class ApplyWorker {
                         done(.failure(node.notWhole))
                         break
                     }
-                    do {
-                        guard try retire() else {
-                            node.update { $0.retired = done }
-                            break
-                        }
+                    do { try retire() } catch let error as NotKept {
+                        done(.failure(error.cause))
+                        break
                     } catch {
                         done(.failure(error))
-                        // Of what keeps it from leading only: as a replica it goes on.
-                        if error is NodeError { break }
                         throw error
                     }
                     done(.success(()))
@@ -178,33 +174,41 @@ final class ApplyWorker {
         try applier.finish()
     }
 
-    /// Ends this time as a replica, with a tree that is at the end of the log. False where segments are to be applied before.
+    /// Why the log could not be kept: this replica cannot lead, and goes on as one.
+    private struct NotKept: Error {
+        var cause: any Error
+    }
+
+    /// Ends this time as a replica, with a tree that is at the end of the log.
     ///
     /// What the log holds from where its primary began anew cannot be applied without that one. None of it was acknowledged.
-    private func retire() throws -> Bool {
+    private func retire() throws {
         try applier.finish()
-        let known = try catalog.state()
-        if try !log.holds(known.position) {
+        // A reconcile that was cut off may have left some out.
+        while try hasAppliable() {
+            node.update { $0.needsSync = false }
+            try applyBatch()
+        }
+        let state = try catalog.state()
+        if try !log.holds(state.position) {
             // A reconcile has come further than the log, which did not begin anew there before the connection was lost.
-            try node.resetLog(to: known)
-        } else if let baseline = node.snapshot.baseline, baseline == known.position.seq + 1 {
+            try node.resetLog(to: state)
+        } else if state.position.seq < log.durableEnd.seq {
             let name: Name
-            do { name = try node.keepLog(after: known.position) } catch { throw NodeError(error) }
-            let end = known.position.short
+            do { name = try node.keepLog(after: state.position) } catch { throw NotKept(cause: error) }
+            let end = state.position.short
             logger.warning("its primary began anew after \(end); the log is kept in quarantine/\(name)")
-            try node.resetLog(to: known)
-        } else if known.position.seq < log.durableEnd.seq {
-            // A reconcile that was cut off has left them out.
-            node.update { state in
-                state.needsSync = false
-                state.applied = known.whole
-                state.incompleteFrontier = known.position.seq
-            }
-            return false
+            try node.resetLog(to: state)
         }
         node.update { $0.needsSync = false }
         try applier.retire()
-        return true
+    }
+
+    /// Whether the log goes on from where the catalog is, with something else than a primary that began anew.
+    private func hasAppliable() throws -> Bool {
+        let position = try catalog.state().position
+        guard try log.holds(position) else { return false }
+        return try log.header(at: position.seq + 1).map { !$0.flags.contains(.baseline) } ?? false
     }
 
     /// False where nothing is to be waited for.
@@ -329,8 +333,6 @@ final class ApplyWorker {
         guard case .begin(let begin)? = session.parts.take() else { throw ApplyError.interrupted }
         node.update {
             $0.phase = .syncing
-            // Until it is over the log is not what the tree goes on from.
-            $0.needsSync = true
             $0.syncTotalFiles = begin.objectCount
             $0.syncTotalBytes = begin.contentBytes
             $0.syncFiles = 0
@@ -341,7 +343,6 @@ final class ApplyWorker {
         } else {
             try receiveListing(session, begin)
         }
-        try keepFork(from: begin.position)
         try node.resetLog(to: try catalog.state())
         node.update {
             $0.isEmpty = false
@@ -352,14 +353,6 @@ final class ApplyWorker {
         let lacking = try catalog.state().isComplete ? "" : ", but for blocks that the primary has no more"
         logger.info("tree is at \(begin.position.short)\(lacking)")
         session.finished(begin.position)
-    }
-
-    /// Another primary has begun since, and what is not applied of the log may be on no other node.
-    private func keepFork(from position: Position) throws {
-        let applied = node.snapshot.applied
-        guard position.epoch > log.durableEnd.epoch, log.durableEnd.seq > applied.seq else { return }
-        let name = try node.keepLog(after: applied)
-        logger.warning("what the log has after \(applied.short) is void; it is kept in quarantine/\(name)")
     }
 
     /// The next part of the listing, and the bytes that it had on the wire.
@@ -491,9 +484,13 @@ final class ApplyWorker {
         try waitForRoom(set.fetchedBytes)
         // Before the tree is at a position of it: a position without its history could go on with another.
         try node.adoptHistory(of: session.sender)
+        let (position, before) = (try catalog.state().position, node.snapshot.needsSync)
+        // Once the catalog is at the end of it the log is not what the tree goes on from.
+        node.update { $0.needsSync = true }
         do {
             try applier.apply([set], blocks: blocks, isReconcile: true)
         } catch {
+            if try catalog.state().position == position { node.update { $0.needsSync = before } }
             // What was written went straight to its names, and the catalog does not know it.
             if applier.isHidden { try indexHidden() }
             throw error

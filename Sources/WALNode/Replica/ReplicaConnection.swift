@@ -123,11 +123,6 @@ extension ReplicaNode {
     /// was named wrongly, and to ask again for ever would hide that. Later something has happened to the primary, which an
     /// operator may put right. Who dials this replica can end nothing.
     func refused(_ refusal: Refusal) -> String {
-        // Behind that segment is nothing that this one alone would have, and all before it need not be applied to be had.
-        if refusal.code == .diverged, state.withLock({ $0.baseline != nil && !$0.isHalted }) {
-            update { $0.needsSync = true }
-            return "\(refusal.text): reconciling"
-        }
         let isAnotherHistory = refusal.code == .diverged || refusal.code == .unknownHistory
         let text =
             switch refusal.code {
