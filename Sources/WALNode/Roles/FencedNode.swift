@@ -65,18 +65,24 @@ final class FencedNode: IdleRole {
         while !Task.isCancelled {
             try? await Task.sleep(for: .seconds(host.identity.value.leader == nil ? 2 : 10))
             let file = host.identity.value
-            guard file.isRejoining != true else { continue }
-            let others = [file.leader, file.successor?.address, file.formerLeader].compactMap { $0 }
-            let known = (file.members ?? []).map(\.address) + others
-            let addresses = Set(known).compactMap { try? Address($0) }.filter { $0 != host.address }
-            let (seen, _) = await GroupClient.explore(from: addresses, history: file.history ?? "")
-            let leaders = seen.filter { $0.status.leads && $0.status.epoch >= file.promisedEpoch }
-            guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }) else { continue }
-            let address = leader.status.group?.address ?? leader.address.description
-            guard address != file.leader else { continue }
-            logger.critical("\(leader.status.node) at \(address) leads epoch \(leader.status.epoch)")
-            host.request(.found(epoch: leader.status.epoch, leader: address))
+            guard file.isRejoining != true, let leader = await Self.leader(known: host) else { continue }
+            guard leader.address != file.leader else { continue }
+            logger.critical("\(leader.name) at \(leader.address) leads epoch \(leader.epoch)")
+            host.request(.found(epoch: leader.epoch, leader: leader.address))
         }
+    }
+
+    /// Who leads by now, of those whom this node has heard of, and whom they know; nil where none of them does.
+    static func leader(known host: NodeHost) async -> (name: String, address: String, epoch: UInt64)? {
+        let file = host.identity.value
+        let others = [file.leader, file.successor?.address, file.formerLeader].compactMap { $0 }
+        let known = (file.members ?? []).map(\.address) + others
+        let addresses = Set(known).compactMap { try? Address($0) }.filter { $0 != host.address }
+        let (seen, _) = await GroupClient.explore(from: addresses, history: file.history ?? "")
+        let leaders = seen.filter { $0.status.leads && $0.status.epoch >= file.promisedEpoch }
+        guard let leader = leaders.max(by: { $0.status.epoch < $1.status.epoch }) else { return nil }
+        let address = leader.status.group?.address ?? leader.address.description
+        return (leader.status.node, address, leader.status.epoch)
     }
 
     func makePeer(_ hello: Hello) -> any PeerRole {

@@ -128,7 +128,10 @@ extension TreeNode {
             }
             // Asked again it goes on, and does not begin anew.
             if file.isRejoining == true, role is FencedNode, leader == nil || leader == file.leader { return true }
-            guard let leader = leader ?? file.leader else {
+            var found = leader ?? file.leader
+            // Fenced by word of a promise, it may not have heard yet of whom it was made to.
+            if found == nil { found = await FencedNode.leader(known: host)?.address }
+            guard let leader = found else {
                 throw NodeError(.noPrimary, "\(file.node) knows no primary; name one with --to HOST:PORT")
             }
             try host.identity.update { file in
