@@ -95,7 +95,8 @@ import WALTestKit
             try freeze(trio["b"], false)
             try until("a answers") { try trio["a"].status() != nil }
             try trio.promote("a")
-            #expect(trio["a"].child.errors.contains("is damaged"), "\(trio["a"].child.errors)")
+            try until("it is found") { trio["a"].child.errors.contains("is damaged") }
+            try trio["a"].waitForState("streaming")
             try trio.write("a", "after", "after")
             try trio.expectEqual("a")
         }
