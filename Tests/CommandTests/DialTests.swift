@@ -82,13 +82,7 @@ import Testing
     }
 
     @Test(arguments: [SIGTERM, SIGINT]) func signalsEndEveryDaemonWith0(signal: Int32) throws {
-        try withWorld { world in
-            let source = try world.folder("source")
-            try writeFile(source + "/file", "content")
-            let port = try freePort()
-            let primary = try world.primary(source, port: port)
-            let replica = try world.replica("replica", from: port)
-            try world.catchUp(primary, [replica])
+        try withMirroredFile { world, primary, replica, _, _ in
             let alone = try Node(
                 world, "walrecv", try world.folder("alone"), ["--from", "127.0.0.1:\(try freePort())"])
             try alone.waitForState("connecting")

@@ -255,13 +255,8 @@ import WALTestKit
     }
 
     @Test func aRemovedStateFolderIsNotWrittenTo() throws {
-        try withWorld { world in
-            let source = try world.folder("source")
-            try writeFile(source + "/file", "content")
-            let port = try freePort()
-            let primary = try world.primary(source, port: port)
-            let replica = try world.replica("replica", from: port)
-            try world.catchUp(primary, [replica])
+        try withMirroredFile { world, primary, replica, _, _ in
+            let source = primary.folder
             try world.must("rm", "-rf", source + "/.wal")
             try writeFile(source + "/file", "changed")
             // Its socket is gone, too, so only the log tells.

@@ -6,20 +6,6 @@ import WALTestKit
 
 /// Whatever ends, goes on from where it was.
 @Suite struct ResumeTests {
-    /// A primary with one file, and its replica at the position `before`.
-    private func withPair(
-        _ body: (World, _ primary: Node, _ replica: Node, _ port: Int, _ before: String) throws -> Void
-    ) throws {
-        try withWorld { world in
-            let source = try world.folder("source")
-            try writeFile(source + "/file", "content")
-            let port = try freePort()
-            let primary = try world.primary(source, port: port)
-            let replica = try world.replica("replica", from: port)
-            try body(world, primary, replica, port, try world.catchUp(primary, [replica]))
-        }
-    }
-
     @Test func aReplicaThatWasAwayGetsWhatItMissed() throws {
         try withWorld { world in
             var random = SeededRandom()
@@ -45,7 +31,7 @@ import WALTestKit
     /// What was acknowledged is what it says it has, also before its tree is there again: others ask that who are about to
     /// choose the next primary.
     @Test func aReplicaThatIsBehindWithItsTreeSaysWhatItHas() throws {
-        try withPair { world, primary, replica, _, _ in
+        try withMirroredFile { world, primary, replica, _, _ in
             let source = primary.folder
             try replica.stop()
             // Nothing can be shown: a mode that cannot be set is tried again and again.
@@ -71,7 +57,7 @@ import WALTestKit
 
     /// It has the segment that says so, and nothing of the tree that it speaks of.
     @Test func whereAPrimaryBeganAnewIsAcknowledgedOnceItIsReconciled() throws {
-        try withPair { world, primary, replica, port, before in
+        try withMirroredFile { world, primary, replica, port, before in
             let source = primary.folder
             for node in [replica, primary] { try node.stop() }
             try FileManager.default.removeItem(atPath: source + "/.wal/catalog.sqlite")

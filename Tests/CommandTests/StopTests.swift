@@ -35,13 +35,7 @@ import WALTestKit
 
     /// Of several tries the best counts: a machine may be busy.
     @Test func anIdleDaemonEndsAtOnce() throws {
-        try withWorld { world in
-            let source = try world.folder("source")
-            try writeFile(source + "/file", "content")
-            let port = try freePort()
-            let primary = try world.primary(source, port: port)
-            let replica = try world.replica("replica", from: port)
-            try world.catchUp(primary, [replica])
+        try withMirroredFile { world, primary, replica, _, _ in
             for node in [primary, replica] {
                 let best = try (0..<5).map { _ in
                     if !node.child.isRunning { try node.restart() }

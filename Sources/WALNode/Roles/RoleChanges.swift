@@ -1,11 +1,8 @@
 import Logging
-import NIOCore
-import ServiceLifecycle
 import Synchronization
 import WALFormat
 import WALLog
 import WALSystem
-import WALWire
 
 /// How a node comes from one role to another.
 extension TreeNode {

@@ -1,9 +1,5 @@
-import Logging
-import NIOCore
-import ServiceLifecycle
 import Synchronization
 import WALFormat
-import WALLog
 import WALSystem
 import WALWire
 

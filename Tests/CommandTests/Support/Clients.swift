@@ -19,6 +19,20 @@ func withTwoNodes(_ body: (World, _ primary: Node, _ replica: Node, _ port: Int)
     }
 }
 
+/// A primary with one file, and its replica at the position `before`.
+func withMirroredFile(
+    _ body: (World, _ primary: Node, _ replica: Node, _ port: Int, _ before: String) throws -> Void
+) throws {
+    try withWorld { world in
+        let source = try world.folder("source")
+        try writeFile(source + "/file", "content")
+        let port = try freePort()
+        let primary = try world.primary(source, port: port)
+        let replica = try world.replica("replica", from: port)
+        try body(world, primary, replica, port, try world.catchUp(primary, [replica]))
+    }
+}
+
 extension World {
     /// `walctl` with something on its standard input: a file, or with `isPipe` what comes through a pipe.
     @discardableResult
